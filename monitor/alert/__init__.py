@@ -1,1 +1,1 @@
-from __future__ import annotations
+"""What leaves the log: signed deliveries to webhooks."""
