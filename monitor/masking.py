@@ -1,0 +1,101 @@
+"""What may be shown of an address: credentials, tokens and keys become `***` wherever a URL or a message is printed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import SplitResult, urlsplit
+
+MASK = "***"
+
+_SENSITIVE_NAME = re.compile(
+    r"token|secret|passw|passphrase|pwd|key|auth|sign?ature|^sig$|session|^sid$|jwt|credential|cookie|hdne|hdnts|policy",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(r"(?=[^/]*\d)(?=[^/]*[A-Za-z])[A-Za-z0-9_\-.~+=%]{20,}")
+_FILE_NAME = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>`]*[^\s'\"<>`.,;:)\]}!?]")
+_KEYWORD_PASSWORD = re.compile(r"(?i)\b(password|passphrase)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&;,]+)")
+_CREDENTIAL_HEADER = re.compile(
+    r"(?i)\b(authorization|proxy-authorization|cookie|set-cookie|x-api-key|x-auth-token)(['\"]?\s*[:=]\s*)[^\r\n]+"
+)
+
+
+def is_sensitive_name(name: str) -> bool:
+    """True if a header or query parameter of this name usually carries a secret."""
+    return bool(_SENSITIVE_NAME.search(name))
+
+
+def mask_url(url: str) -> str:
+    """The URL with user information, secret-looking query parameters and token-like path segments replaced by `***`.
+
+    Anything without `scheme://` (a file path, `device:NAME`) comes back unchanged.
+    """
+    if "://" not in url:
+        return url
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:  # such as a password with an unescaped slash: nothing after the scheme can be trusted
+        return f"{url.partition('://')[0]}://{MASK}"
+    host = _host(parts)
+    path = "/".join(_mask_segment(segment) for segment in parts.path.split("/"))
+    query = "&".join(_mask_parameter(parameter) for parameter in parts.query.split("&")) if parts.query else ""
+    fragment = MASK if parts.fragment else ""
+    shown = f"{parts.scheme}://{host}{path}"
+    return shown + (f"?{query}" if query else "") + (f"#{fragment}" if fragment else "")
+
+
+def mask_path(url: str) -> str:
+    """The URL down to its host: for addresses such as webhooks, whose whole path is often the secret."""
+    masked = mask_url(url)
+    scheme, separator, rest = masked.partition("://")
+    if not separator:
+        return MASK
+    host, *path = re.split(r"[/?#]", rest, maxsplit=1)
+    return f"{scheme}://{host}" + (f"/{MASK}" if path and path[0] else "")
+
+
+def mask_text(text: str, secrets: Iterable[str] = ()) -> str:
+    """The text with the given secrets, and whatever looks like a credential in a URL or a header, replaced by `***`."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    if "://" in text:
+        text = _URL.sub(lambda found: mask_url(found.group()), text)
+    text = _KEYWORD_PASSWORD.sub(rf"\1={MASK}", text)
+    return _CREDENTIAL_HEADER.sub(rf"\1\2{MASK}", text)
+
+
+def url_secrets(url: str) -> set[str]:
+    """The parts of a URL that `mask_url` hides, for filters that look for them in foreign messages."""
+    if "://" not in url:
+        return set()
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return {url.partition("://")[2]}
+    found = {parts.password} if parts.password else set()
+    found |= {segment for segment in parts.path.split("/") if _mask_segment(segment) == MASK}
+    for parameter in parts.query.split("&"):
+        if _mask_parameter(parameter) != parameter:
+            found.add(parameter.partition("=")[2])
+    return found
+
+
+def _host(parts: SplitResult) -> str:
+    user, at, host = parts.netloc.rpartition("@")
+    return f"{MASK}@{host}" if at and user else host
+
+
+def _mask_segment(segment: str) -> str:
+    return MASK if _TOKEN.fullmatch(segment) and not _FILE_NAME.search(segment) else segment
+
+
+def _mask_parameter(parameter: str) -> str:
+    name, equals, value = parameter.partition("=")
+    if equals and value and (is_sensitive_name(name) or _TOKEN.fullmatch(value)):
+        return f"{name}={MASK}"
+    if not equals and _TOKEN.fullmatch(name):
+        return MASK
+    return parameter
