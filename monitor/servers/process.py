@@ -1,0 +1,130 @@
+"""A server in the foreground that ends with the process that started it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from monitor.errors import MonitorError, StorageError, UnreachableError
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+_KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class User:
+    """Whom a server runs as: numbers, which need no entry in the password file."""
+
+    uid: int
+    gid: int
+
+
+class Server(Protocol):
+    """What it takes to run one server."""
+
+    #: Its name in messages.
+    name: str
+    #: Where its data lie.
+    directory: Path
+    #: Whom it runs as; None for the user that starts it.
+    user: User | None
+    #: Where clients reach it; the same at every start.
+    address: str
+    #: What makes it write everything out and end.
+    stop_signal: signal.Signals
+    #: What the kernel sends it when the thread that started it ends.
+    death_signal: signal.Signals
+
+    def prepare(self) -> None:
+        """Make what is missing of its files and remove what a dead predecessor left. Blocks.
+
+        Nobody may be running this server. Raises StorageError, ConfigError or UnreachableError.
+        """
+
+    def command(self) -> list[str]:
+        """The program and its arguments."""
+
+    def is_ready(self, pid: int) -> bool:
+        """Whether the process `pid` accepts clients by now."""
+
+    def explain(self, last_words: Sequence[str]) -> MonitorError:
+        """The error that says why it ended, told from the last lines that it wrote."""
+
+
+def environment() -> dict[str, str]:
+    """What servers see of the environment: no proxies, no secrets, no settings of other programs; English messages."""
+    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    return {"PATH": os.defpath, "HOME": "/", "LC_ALL": "C.UTF-8", "TZ": "UTC"} | kept
+
+
+def start(server: Server, *, output: int | IO[bytes], inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Start a prepared server, which is not ready yet; it gets its death signal when the calling thread ends.
+
+    To be called from the main thread: the kernel watches the thread, not the process. The file descriptors
+    `inherited` stay open for as long as any process of the server lives.
+    """
+    user, parent, death_signal = server.user, os.getpid(), server.death_signal
+
+    def follow_parent() -> None:
+        # Runs after the change of user, which would clear the setting.
+        _libc.prctl(_PR_SET_PDEATHSIG, death_signal)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    try:
+        return subprocess.Popen(
+            server.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=server.directory,
+            env=environment(),
+            pass_fds=tuple(inherited),
+            start_new_session=True,  # Ctrl-C in a terminal is for the command, not for its servers
+            umask=0o077,
+            user=None if user is None else user.uid,
+            group=None if user is None else user.gid,
+            extra_groups=None if user is None else [],
+            preexec_fn=follow_parent,  # noqa: PLW1509
+        )
+    except OSError as error:
+        raise StorageError(f"{server.name} cannot be started: {error.strerror or error} ({error.filename}).") from error
+
+
+def stop(server: Server, process: subprocess.Popen[bytes], *, timeout_s: float = 30) -> None:
+    """End the server and wait for it; one that does not end within `timeout_s` is killed."""
+    if process.poll() is None:
+        process.send_signal(server.stop_signal)
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+
+
+@contextmanager
+def running(server: Server, *, log: Path, timeout_s: float = 60) -> Iterator[str]:
+    """Run one server without a keeper for as long as the block lasts; yields its address, ready for clients."""
+    server.prepare()
+    with log.open("ab") as output:
+        process = start(server, output=output)
+    try:
+        deadline = time.monotonic() + timeout_s
+        while not server.is_ready(process.pid):
+            if process.poll() is not None:
+                raise server.explain(log.read_text(errors="replace").splitlines()[-100:])
+            if time.monotonic() > deadline:
+                raise UnreachableError(f"{server.name} did not become ready within {timeout_s:g} s; see {log}.")
+            time.sleep(0.02)
+        yield server.address
+    finally:
+        stop(server, process)
