@@ -34,9 +34,11 @@ CREATE TABLE catalog_references (
     file_modified_at  timestamptz,
     audio_sha256      text NOT NULL DEFAULT '',
     added_at          timestamptz NOT NULL DEFAULT now(),
-    updated_at        timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (catalog, reference_id)
+    updated_at        timestamptz NOT NULL DEFAULT now()
 );
+-- One row of each state, so that a reference stays searchable while its replacement loads.
+CREATE UNIQUE INDEX catalog_references_ready ON catalog_references (catalog, reference_id) WHERE state = 'ready';
+CREATE UNIQUE INDEX catalog_references_loading ON catalog_references (catalog, reference_id) WHERE state = 'loading';
 CREATE INDEX catalog_references_file ON catalog_references (catalog, file_sha256);
 CREATE INDEX catalog_references_audio ON catalog_references (catalog, audio_sha256);
 
