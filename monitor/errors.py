@@ -116,6 +116,10 @@ class StaleEpochError(MonitorError):
 
     reason = ServerReason.STALE_EPOCH
 
+    def __init__(self, message: str, streams: frozenset[str] = frozenset()) -> None:
+        super().__init__(message)
+        self.streams = streams
+
 
 class SourceError(MonitorError):
     """A source gave up; `reason` says why, the message gives the masked address and ffmpeg's last words."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import psycopg
 import psycopg_pool
@@ -30,6 +31,16 @@ def database_errors(doing: str) -> Iterator[None]:
         raise _unreachable(doing, error, ServerReason.UNREACHABLE) from error
     except psycopg.Error as error:
         raise _unreachable(doing, error, _reason(error)) from error
+
+
+@asynccontextmanager
+async def transaction(
+    pool: psycopg_pool.AsyncConnectionPool[Any], doing: str
+) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """A connection in a transaction that is committed at the end, or leaves nothing; errors as in `database_errors`."""
+    with database_errors(doing):
+        async with pool.connection() as connection, connection.transaction():
+            yield connection
 
 
 def _reason(error: psycopg.Error) -> ServerReason:

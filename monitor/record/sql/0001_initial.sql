@@ -91,6 +91,7 @@ CREATE TABLE gaps (
     PRIMARY KEY (stream, start_at)
 );
 CREATE INDEX gaps_start ON gaps (start_at, stream);
+CREATE INDEX gaps_end ON gaps (end_at);
 
 -- One row per airing, under one id from provisional to its end; holds all that restores a run after a restart.
 CREATE TABLE matches (
@@ -173,7 +174,8 @@ CREATE TABLE deliveries (
     UNIQUE (match_id, sequence, endpoint)
 );
 CREATE INDEX deliveries_due ON deliveries (endpoint, next_attempt_at) WHERE state = 'pending';
-CREATE INDEX deliveries_created ON deliveries (state, created_at, delivery_id);
+CREATE INDEX deliveries_created ON deliveries (created_at, delivery_id);
+CREATE INDEX deliveries_dead ON deliveries (created_at, delivery_id) WHERE state = 'dead';
 CREATE INDEX deliveries_finished ON deliveries (finished_at) WHERE state <> 'pending';
 
 -- An endpoint that answered 410 Gone stays disabled until its URL changes or a replay is asked for.

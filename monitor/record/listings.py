@@ -1,0 +1,185 @@
+"""Reading the log, newest first, page by page: each page costs the same however long the log is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from monitor.record.border import transaction
+from monitor.record.rows import (
+    MATCH_COLUMNS,
+    RecordedEvent,
+    RecordedMatch,
+    RecordedStatus,
+    RecordedStream,
+    at,
+    event_from_row,
+    gap_from_row,
+    match_from_row,
+    seconds,
+    status_from_row,
+    stream_from_row,
+)
+from monitor.types import Gap, Hit, MatchState
+
+
+class Listings:
+    """Reads the log. `since_s` is inclusive and `until_s` exclusive; None means no bound.
+
+    `before` continues a listing after its last row so far. All methods raise UnreachableError.
+    """
+
+    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+        self._pool = pool
+
+    async def matches(
+        self,
+        *,
+        since_s: float | None = None,
+        until_s: float | None = None,
+        stream: str | None = None,
+        reference_id: str | None = None,
+        states: Collection[MatchState] = tuple(MatchState),
+        limit: int = 100,
+        before: tuple[float, UUID] | None = None,
+    ) -> list[RecordedMatch]:
+        """The matches that start in the span, latest start first; `before` is (start_s, match_id)."""
+        if not states:
+            return []
+        conditions, values = _conditions(
+            ("start_at >= {}", None if since_s is None else at(since_s)),
+            ("start_at < {}", None if until_s is None else at(until_s)),
+            ("stream = {}", stream),
+            ("reference_id = {}", reference_id),
+        )
+        if before is not None:
+            conditions.append(sql.SQL("(start_at, match_id) < (%(before_at)s, %(before_id)s)"))
+            values |= {"before_at": at(before[0]), "before_id": before[1]}
+        # Each state's rows are one range of an index, already in order; at most `limit` of each are read.
+        branches = [
+            sql.SQL("(SELECT {} FROM matches WHERE {} ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s)").format(
+                sql.SQL(MATCH_COLUMNS),
+                sql.SQL(" AND ").join([sql.SQL("state = {}").format(sql.Literal(state.value)), *conditions]),
+            )
+            for state in sorted(set(states))
+        ]
+        query = sql.SQL("{} ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s").format(
+            sql.SQL(" UNION ALL ").join(branches)
+        )
+        return [match_from_row(row) for row in await self._read("list matches", query, values | {"limit": limit})]
+
+    async def match(self, match_id: UUID) -> RecordedMatch | None:
+        """The match of this id."""
+        query = sql.SQL("SELECT {} FROM matches WHERE match_id = %(match_id)s").format(sql.SQL(MATCH_COLUMNS))
+        rows = await self._read("read a match", query, {"match_id": match_id})
+        return match_from_row(rows[0]) if rows else None
+
+    async def events(self, match_id: UUID) -> list[RecordedEvent]:
+        """The steps of a match's life, in order."""
+        query = sql.SQL("SELECT * FROM match_events WHERE match_id = %(match_id)s ORDER BY sequence")
+        return [event_from_row(row) for row in await self._read("read a match", query, {"match_id": match_id})]
+
+    async def hits(self, match: RecordedMatch) -> list[Hit]:
+        """The hits of a match that retention has left, in the order of stream time."""
+        query = sql.SQL(
+            "SELECT window_start_at, reference_start_s, similarity FROM match_hits"
+            " WHERE match_id = %(match_id)s ORDER BY window_start_at, reference_start_s"
+        )
+        return [
+            Hit(
+                window_start_s=seconds(row["window_start_at"]),
+                reference_id=match.reference_id,
+                reference_start_s=row["reference_start_s"],
+                similarity=row["similarity"],
+            )
+            for row in await self._read("read the hits of a match", query, {"match_id": match.match_id})
+        ]
+
+    async def count_matches(
+        self, *, since_s: float | None = None, until_s: float | None = None, stream: str | None = None
+    ) -> dict[MatchState, int]:
+        """How many matches that start in the span are in each state; every state has its number."""
+        conditions, values = _conditions(
+            ("start_at >= {}", None if since_s is None else at(since_s)),
+            ("start_at < {}", None if until_s is None else at(until_s)),
+            ("stream = {}", stream),
+            ("state = ANY({})", [state.value for state in MatchState]),
+        )
+        query = sql.SQL("SELECT state, count(*) AS matches FROM matches WHERE {} GROUP BY state").format(
+            sql.SQL(" AND ").join(conditions)
+        )
+        found = {row["state"]: int(row["matches"]) for row in await self._read("count matches", query, values)}
+        return {state: found.get(state, 0) for state in MatchState}
+
+    async def streams(self) -> list[RecordedStream]:
+        """Every stream that was ever listened to, by name."""
+        rows = await self._read("list streams", sql.SQL("SELECT * FROM streams ORDER BY name"), {})
+        return [stream_from_row(row) for row in rows]
+
+    async def history(
+        self,
+        stream: str,
+        *,
+        since_s: float | None = None,
+        until_s: float | None = None,
+        limit: int = 100,
+        before: tuple[float, int] | None = None,
+    ) -> list[RecordedStatus]:
+        """The states that the stream took up in the span, newest first; `before` is (since_s, number)."""
+        conditions, values = _conditions(
+            ("stream = {}", stream),
+            ("since >= {}", None if since_s is None else at(since_s)),
+            ("since < {}", None if until_s is None else at(until_s)),
+        )
+        if before is not None:
+            conditions.append(sql.SQL("(since, id) < (%(before_at)s, %(before_id)s)"))
+            values |= {"before_at": at(before[0]), "before_id": before[1]}
+        query = sql.SQL("SELECT * FROM stream_states WHERE {} ORDER BY since DESC, id DESC LIMIT %(limit)s").format(
+            sql.SQL(" AND ").join(conditions)
+        )
+        rows = await self._read(f"read the history of {stream}", query, values | {"limit": limit})
+        return [status_from_row(row) for row in rows]
+
+    async def gaps(
+        self,
+        *,
+        since_s: float | None = None,
+        until_s: float | None = None,
+        stream: str | None = None,
+        limit: int = 100,
+        before: tuple[float, str] | None = None,
+    ) -> list[Gap]:
+        """The gaps that reach into the span, latest start first; `before` is (start_s, stream)."""
+        conditions, values = _conditions(
+            ("end_at > {}", None if since_s is None else at(since_s)),
+            ("start_at < {}", None if until_s is None else at(until_s)),
+            ("stream = {}", stream),
+        )
+        if before is not None:
+            conditions.append(sql.SQL("(start_at, stream) < (%(before_at)s, %(before_stream)s)"))
+            values |= {"before_at": at(before[0]), "before_stream": before[1]}
+        query = sql.SQL("SELECT * FROM gaps WHERE {} ORDER BY start_at DESC, stream DESC LIMIT %(limit)s").format(
+            sql.SQL(" AND ").join(conditions or [sql.SQL("true")])
+        )
+        return [gap_from_row(row) for row in await self._read("list gaps", query, values | {"limit": limit})]
+
+    async def _read(self, doing: str, query: sql.SQL | sql.Composed, values: dict[str, Any]) -> list[dict[str, Any]]:
+        async with transaction(self._pool, doing) as connection:
+            cursor = await connection.cursor(row_factory=dict_row).execute(query, values)
+            rows: list[dict[str, Any]] = await cursor.fetchall()
+            return rows
+
+
+def _conditions(*wanted: tuple[str, object]) -> tuple[list[sql.Composable], dict[str, Any]]:
+    """The conditions whose value is not None, each with a named placeholder, and the values by name."""
+    given = [(condition, value) for condition, value in wanted if value is not None]
+    names = [f"value_{index}" for index in range(len(given))]
+    conditions: list[sql.Composable] = [
+        sql.SQL(condition).format(sql.Placeholder(name)) for name, (condition, _) in zip(names, given, strict=True)
+    ]
+    return conditions, {name: value for name, (_, value) in zip(names, given, strict=True)}
