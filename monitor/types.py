@@ -150,6 +150,8 @@ class MatchEvent:
     decided_s: float
     #: Hits on the line of the airing that earlier events of this match did not carry.
     hits: tuple[Hit, ...] = ()
+    #: False for a mere update of the row (so that a restart finds it fresh): nobody is told.
+    changed: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

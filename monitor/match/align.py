@@ -1,0 +1,399 @@
+"""Hits become matches: the aligner of one stream against one catalog. Pure: no clock, no I/O.
+
+Each step of a stream is three calls: `observe` takes a window's hits, `wanted` says which stretches of which
+references would decide what is suspected, `advance` takes the similarities with them and returns what happened.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+
+from monitor.match.line import Fit, Floats, Line, Plane, fit_line
+from monitor.match.run import COVERED_SHARE, Run
+from monitor.match.score import Calibration
+from monitor.types import Hit, Match, MatchEvent, MatchState, Neighbour
+
+#: A candidate that no window supports for so long is forgotten.
+_CANDIDATE_PATIENCE_S = 6.0
+#: Hits so far back can still start a candidate.
+_HIT_MEMORY_S = 10.0
+#: After a reconnect a stream's clock is anchored anew, at worst so far from where it was.
+_REANCHOR_S = 8.0
+#: An airing's row is brought up to date so often, so that a restart finds it fresh.
+_UPDATE_S = 5.0
+#: Another recording this much nearer explains a window: this one cannot be sounding beside it.
+_EXPLAINED_MARGIN = 0.25
+_MOST_CANDIDATES = 8
+#: A young run's tempo is sought in such steps: over ten seconds they differ by less than half a window.
+_TEMPO_STEP_RATIO = 0.015
+#: A candidate is judged on so much of the look-back; all of it once it is a match, which finds its true start.
+_CANDIDATE_LOOK_BACK_S = 14.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """When a run is believed, and when it is over."""
+
+    provisional_nats: float
+    confirmed_nats: float
+    #: A confirmed airing lasts at least so long.
+    min_length_s: float = 2.0
+    #: Heard audio without support that ends an airing.
+    silence_s: float = 10.0
+    #: Time without support, heard or not, that ends an airing.
+    max_gap_s: float = 30.0
+    #: Tempo is sought from 1 - this to 1 + this.
+    tempo_max_ratio: float = 0.06
+    look_back_s: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stretch:
+    """A part of a reference whose windows the aligner wants to be compared with the look-back."""
+
+    reference_id: str
+    start_s: float
+    end_s: float
+
+
+class Aligner:
+    """Runs of hits that agree on their origin, for one stream against one catalog."""
+
+    def __init__(
+        self,
+        *,
+        stream: str,
+        catalog: str,
+        model_id: str,
+        window_s: float,
+        hop_s: float,
+        calibration: Calibration,
+        options: Options,
+        new_id: Callable[[float], UUID],
+        duration_s: Callable[[str], float | None] = lambda _reference_id: None,
+    ) -> None:
+        self._stream, self._catalog, self._model_id = stream, catalog, model_id
+        self._window_s, self._hop_s = window_s, hop_s
+        self._calibration, self._new_id, self._duration_s = calibration, new_id, duration_s
+        self.options = options
+        self._weight = min(hop_s / window_s, 1.0)
+        self._runs: list[Run] = []
+        self._hits: deque[Hit] = deque()
+        self._now_s = -np.inf
+        #: Where the latest span began that followed unheard audio; clocks before and after may disagree.
+        self._gap_end_s = -np.inf
+
+    @property
+    def open_matches(self) -> tuple[Match, ...]:
+        """Matches that are provisional or confirmed, as they stand."""
+        return tuple(self._match(run) for run in self._runs if run.state is not None)
+
+    def restore(self, matches: Iterable[Match]) -> None:
+        """Take over rows that an earlier life left open; they go on if the airing does, else end at their last hit."""
+        for match in matches:
+            covered_s = COVERED_SHARE * self._window_s + self._hop_s / 2
+            self._runs.append(
+                Run(
+                    reference_id=match.reference_id,
+                    line=Line(origin_s=match.origin_s, tempo_ratio=match.tempo_ratio),
+                    born_s=match.start_s,
+                    first_s=match.start_s - self._window_s + covered_s,
+                    last_s=match.last_hit_s,
+                    settled_nats=match.evidence_nats,
+                    evidence_nats=match.evidence_nats,
+                    settled_similarity=match.score,
+                    settled_hits=1,
+                    match_id=match.match_id,
+                    state=match.state,
+                    told_hits_until_s=match.last_hit_s,
+                    told_s=match.last_hit_s,
+                    settled_until_s=match.last_hit_s,
+                    known_start=(match.start_s, match.reference_start_s),
+                )
+            )
+
+    def resume_sequences(self, sequences: Mapping[UUID, int]) -> None:
+        """Number the coming events of restored matches after those already recorded."""
+        for run in self._runs:
+            if run.match_id is not None:
+                run.sequence = sequences.get(run.match_id, run.sequence)
+
+    def observe(self, start_s: float, neighbours: Sequence[Neighbour]) -> None:
+        """Take the window that starts at `start_s` with its neighbours (none for silence). Every window is told."""
+        if start_s - self._now_s > 2 * self._hop_s + self._window_s:
+            self._interrupt(start_s)
+        self._now_s = start_s
+        while self._hits and self._hits[0].window_start_s < start_s - _HIT_MEMORY_S:
+            self._hits.popleft()
+        fresh = [
+            Hit(
+                window_start_s=start_s,
+                reference_id=neighbour.reference_id,
+                reference_start_s=neighbour.reference_start_s,
+                similarity=neighbour.similarity,
+            )
+            for neighbour in neighbours
+        ]
+        for hit in fresh:
+            if not any(self._explains(run, hit) for run in self._runs):
+                self._suspect(hit)
+        self._hits.extend(fresh)
+
+    def wanted(self) -> list[Stretch]:
+        """The stretches that decide the open runs and candidates, one per reference and region."""
+        stretches: list[Stretch] = []
+        for run in self._runs:
+            look_back_s = self.options.look_back_s if run.state is not None else _CANDIDATE_LOOK_BACK_S
+            reach_s = look_back_s * (1 + self.options.tempo_max_ratio)
+            now_s = run.line.reference_at(self._now_s)
+            stretches.append(
+                Stretch(
+                    reference_id=run.reference_id,
+                    start_s=max(now_s - reach_s - self._window_s, 0.0),
+                    end_s=max(now_s + 2 * self._window_s, 0.0),
+                )
+            )
+        return stretches
+
+    def advance(self, planes: Mapping[Stretch, Plane | None]) -> list[MatchEvent]:
+        """Score what is suspected with the planes of the stretches wanted; returns what happened, in order."""
+        fitted: list[tuple[Run, Fit | None]] = []
+        for run, stretch in zip(self._runs, self.wanted(), strict=True):
+            plane = planes.get(stretch)
+            if plane is not None and run.state is None:
+                plane = plane.since(self._now_s - _CANDIDATE_LOOK_BACK_S)
+            fitted.append((run, None if plane is None else self._fit(run, plane)))
+        # What was told first keeps its windows; among candidates the strongest goes first.
+        fitted.sort(key=lambda pair: (pair[0].state is None, -pair[0].evidence_nats))
+        explained: list[tuple[Run, Fit]] = []
+        for run, fit in fitted:
+            if fit is None:
+                continue
+            run.settle(float(fit.window_starts_s[0]))
+            run.follow(fit, self._unexplained(run, fit, explained))
+            if run.state is not None or run.evidence_nats >= self.options.provisional_nats:
+                explained.append((run, fit))
+        self._adopt()
+        return list(self._events())
+
+    def unheard(self, until_s: float) -> list[MatchEvent]:
+        """The stream was not heard until `until_s`: ends what has waited longer than the longest gap."""
+        self._now_s = max(self._now_s, until_s - self._window_s)
+        self._interrupt(self._now_s)
+        return list(self._events())
+
+    def flush(self) -> list[MatchEvent]:
+        """The stream is no longer listened to: confirmed matches end at their last hit, provisional ones retract."""
+        events = [self._close(run) for run in self._runs if run.state is not None]
+        self._runs.clear()
+        self._hits.clear()
+        return events
+
+    def _interrupt(self, until_s: float) -> None:
+        """What was heard before `until_s` lies on the old clock: its evidence is settled."""
+        self._gap_end_s = until_s
+        self._hits.clear()
+        for run in self._runs:
+            run.settle(until_s)
+
+    # -- suspicion ---------------------------------------------------------------------------------------------------
+
+    def _explains(self, run: Run, hit: Hit) -> bool:
+        """Whether a run already follows this hit: tolerances under a window would split one airing in several."""
+        if run.reference_id != hit.reference_id:
+            return False
+        return abs(run.line.reference_at(hit.window_start_s) - hit.reference_start_s) <= self._window_s
+
+    def _suspect(self, hit: Hit) -> None:
+        """Start a candidate from a hit that agrees with an earlier one, or that is strong enough alone."""
+        agreeing = [
+            earlier
+            for earlier in self._hits
+            if earlier.reference_id == hit.reference_id and self._agree(earlier, hit)
+        ]
+        nats = float(self._calibration.log_likelihood_ratio(np.array(hit.similarity)))
+        if not agreeing and nats < self.options.provisional_nats:
+            return
+        candidates = [run for run in self._runs if run.state is None]
+        if len(candidates) >= _MOST_CANDIDATES:
+            weakest = min(candidates, key=lambda run: run.evidence_nats)
+            if weakest.evidence_nats > nats * self._weight:
+                return
+            self._runs.remove(weakest)
+        self._runs.append(
+            Run(
+                reference_id=hit.reference_id,
+                line=Line(origin_s=hit.window_start_s - hit.reference_start_s, tempo_ratio=1.0),
+                born_s=hit.window_start_s,
+                first_s=hit.window_start_s,
+                last_s=hit.window_start_s,
+            )
+        )
+
+    def _agree(self, earlier: Hit, hit: Hit) -> bool:
+        stream_s = hit.window_start_s - earlier.window_start_s
+        reference_s = hit.reference_start_s - earlier.reference_start_s
+        tolerance_s = self._hop_s + self.options.tempo_max_ratio * stream_s
+        return stream_s > 0 and abs(reference_s - stream_s) <= tolerance_s
+
+    # -- evidence ----------------------------------------------------------------------------------------------------
+
+    def _fit(self, run: Run, plane: Plane) -> Fit:
+        """The best line near the run's; a young run is sought over all tempi, an old one followed closely."""
+        young = run.last_s - run.first_s < 8.0
+        pivot_s = (run.last_s + self._now_s) / 2
+        pivot_reference_s = run.line.reference_at(pivot_s)
+        most = self.options.tempo_max_ratio
+        tempi: Floats = np.array([0.0, -0.004, 0.004]) + run.line.tempo_ratio
+        if young:
+            tempi = np.concatenate([np.arange(-most, most + 1e-9, _TEMPO_STEP_RATIO) + 1.0, tempi[:1]])
+        shifts_s = np.array([0, -1, 1, -2, 2]) * (self._hop_s / 2)
+        lines = [
+            Line(origin_s=pivot_s - (pivot_reference_s + shift_s) / tempo, tempo_ratio=tempo)
+            for tempo in sorted(tempi.tolist(), key=lambda tempo: abs(tempo - run.line.tempo_ratio))
+            for shift_s in shifts_s.tolist()
+        ]
+        return fit_line(
+            plane,
+            lines=lines,
+            calibration=self._calibration,
+            window_weight=self._weight,
+            settled_until_s=run.settled_until_s,
+            most_tempo_ratio=most,
+        )
+
+    def _unexplained(self, run: Run, fit: Fit, explained: Sequence[tuple[Run, Fit]]) -> Floats:
+        """The run's evidence without the windows that a stronger run explains.
+
+        A second line through the same reference (a loop, a chorus) earns nothing where the first is as near; another
+        reference earns nothing where the first is so near that nothing else can be sounding.
+        """
+        nats = fit.nats.copy()
+        for other, theirs in explained:
+            if other is run:
+                continue
+            size = min(len(nats), len(theirs.nats))
+            mine, their_similarity = fit.similarities[-size:], theirs.similarities[-size:]
+            if other.reference_id == run.reference_id:
+                if run.state is not None:
+                    continue
+                beaten = (theirs.nats[-size:] > 0) & ~(mine > their_similarity + 0.1)
+            else:
+                beaten = their_similarity > mine + _EXPLAINED_MARGIN
+            within = (fit.window_starts_s[-size:] >= other.first_s) & (fit.window_starts_s[-size:] <= other.last_s)
+            tail = nats[-size:]
+            tail[beaten & within] = np.minimum(tail[beaten & within], 0.0)
+        return nats
+
+    def _adopt(self) -> None:
+        """A match that lost its line takes over the candidate that goes on with the same recording.
+
+        It lost it to a repetition (it followed the first of two equal choruses), or to a clock anchored anew.
+        """
+        for run in [run for run in self._runs if run.state is not None]:
+            if self._now_s - run.last_s < 2 * self._window_s:
+                continue
+            for candidate in [other for other in self._runs if other.state is None]:
+                if candidate.reference_id != run.reference_id or candidate.last_s <= run.last_s:
+                    continue
+                if candidate.evidence_nats < self.options.provisional_nats / 2:
+                    continue
+                apart_s = abs(candidate.line.reference_at(self._now_s) - run.line.reference_at(self._now_s))
+                after_gap = self._gap_end_s > run.last_s and apart_s <= _REANCHOR_S
+                repeated = self._fits_history(candidate, run)
+                if after_gap or repeated:
+                    self._take_over(run, candidate)
+                    break
+
+    def _fits_history(self, candidate: Run, run: Run) -> bool:
+        """Whether the candidate's line explains the run's own windows (of the look-back) about as well."""
+        own = {start: nats for start, (nats, _) in run.recent.items() if run.first_s <= start <= run.last_s}
+        if not own:
+            return False
+        theirs = sum(
+            float(self._calibration.log_likelihood_ratio(np.array(hit.similarity))) * self._weight
+            for start, (_, hit) in candidate.recent.items()
+            if hit is not None and start in own
+        )
+        return theirs >= 0.5 * sum(own.values()) > 0
+
+    def _take_over(self, run: Run, candidate: Run) -> None:
+        told = self._match(run)
+        run.known_start = (told.start_s, told.reference_start_s)
+        run.settle(np.inf)
+        run.settled_until_s = run.last_s
+        run.line, run.last_s = candidate.line, candidate.last_s
+        run.recent = {start: value for start, value in candidate.recent.items() if start > run.settled_until_s}
+        run.evidence_nats = run.settled_nats + sum(nats for nats, _ in run.recent.values() if nats > 0)
+        self._runs.remove(candidate)
+
+    # -- what happened -----------------------------------------------------------------------------------------------
+
+    def _events(self) -> Iterator[MatchEvent]:
+        for run in list(self._runs):
+            if run.state is None:
+                yield from self._judge_candidate(run)
+            else:
+                yield from self._judge_match(run)
+
+    def _judge_candidate(self, run: Run) -> Iterator[MatchEvent]:
+        twin = any(
+            other.state is not None
+            and other.reference_id == run.reference_id
+            and abs(other.line.reference_at(run.last_s) - run.line.reference_at(run.last_s)) <= self._window_s
+            and other.last_s >= run.first_s - self.options.silence_s
+            for other in self._runs
+            if other is not run
+        )
+        if twin or self._now_s - max(run.last_s, run.born_s) > _CANDIDATE_PATIENCE_S:
+            self._runs.remove(run)
+        elif run.evidence_nats >= self.options.provisional_nats:
+            run.state = MatchState.PROVISIONAL
+            run.match_id = self._new_id(run.first_s)
+            yield self._event(run)
+            yield from self._judge_match(run)
+
+    def _judge_match(self, run: Run) -> Iterator[MatchEvent]:
+        length_s = run.last_s - run.first_s + 2 * (COVERED_SHARE - 0.5) * self._window_s + self._hop_s + self._window_s
+        believed = run.evidence_nats >= self.options.confirmed_nats and length_s >= self.options.min_length_s
+        if run.state is MatchState.PROVISIONAL and believed:
+            run.state = MatchState.CONFIRMED
+            yield self._event(run)
+        waited_s = self._now_s - run.last_s
+        heard_s = self._now_s - max(run.last_s, self._gap_end_s)
+        if waited_s > self.options.max_gap_s or heard_s > self.options.silence_s:
+            yield self._close(run)
+            self._runs.remove(run)
+        elif run.last_s - run.told_s >= _UPDATE_S:
+            yield self._event(run, changed=False)
+
+    def _close(self, run: Run) -> MatchEvent:
+        run.state = MatchState.ENDED if run.state is MatchState.CONFIRMED else MatchState.RETRACTED
+        return self._event(run)
+
+    def _match(self, run: Run) -> Match:
+        return run.as_match(
+            stream=self._stream,
+            catalog=self._catalog,
+            model_id=self._model_id,
+            window_s=self._window_s,
+            hop_s=self._hop_s,
+            duration_s=self._duration_s(run.reference_id),
+        )
+
+    def _event(self, run: Run, *, changed: bool = True) -> MatchEvent:
+        event = MatchEvent(
+            sequence=run.sequence,
+            match=self._match(run),
+            decided_s=self._now_s + self._window_s,
+            hits=run.take_hits(),
+            changed=changed,
+        )
+        run.sequence += 1
+        run.told_s = run.last_s
+        return event

@@ -1,0 +1,214 @@
+"""The line that an airing leaves in the plane (stream time, reference time), and the search for it.
+
+An airing is a straight line: its slope is the tempo, its intercept the origin. The line is found by scoring a family
+of lines over the similarities between the stream's latest windows and the reference's own windows, and keeping the
+run of windows with the largest sum of log-likelihood ratios (maximal scoring segment: Karlin and Altschul, 1990; the
+one-dimensional sum is Kadane's).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.match.score import Calibration
+from monitor.types import Vectors
+
+Floats = NDArray[np.float64]
+
+#: A run must spread over about so many seconds (squared) before its own slope counts for half.
+_TEMPO_PRIOR_S2 = 4.0
+#: Most airings are at the recording's own tempo: another one must explain so much more.
+_CHANGED_TEMPO_NATS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """Reference time as a function of stream time: `tempo_ratio * (stream time - origin_s)`."""
+
+    origin_s: float
+    tempo_ratio: float
+
+    def reference_at(self, stream_s: float) -> float:
+        """Seconds of the reference that play at `stream_s`."""
+        return self.tempo_ratio * (stream_s - self.origin_s)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plane:
+    """Similarities of a stream's latest windows with a stretch of one reference."""
+
+    reference_id: str
+    #: Stream times of the windows' starts, ascending, shape (W,).
+    window_starts_s: Floats
+    #: Reference time of the first column; columns are `reference_hop_s` apart.
+    reference_start_s: float
+    reference_hop_s: float
+    #: Shape (W, R); NaN where the stream or the reference was silent.
+    similarities: Floats
+
+    def since(self, start_s: float) -> Plane:
+        """The plane of the windows that start at `start_s` or later."""
+        first = int(np.searchsorted(self.window_starts_s, start_s))
+        return dataclasses.replace(
+            self, window_starts_s=self.window_starts_s[first:], similarities=self.similarities[first:]
+        )
+
+
+def make_plane(
+    *,
+    reference_id: str,
+    window_starts_s: Floats,
+    window_vectors: Vectors,
+    reference_starts_s: Floats,
+    reference_vectors: Vectors,
+    reference_hop_s: float,
+) -> Plane | None:
+    """The plane of windows (W, d) against a stretch (R, d), rows of norm 1; None if one of the two is empty.
+
+    A row of zeros is a silent window of the stream; windows of the reference that were too quiet to be embedded are
+    missing from the stretch. Both become NaN: they say nothing.
+    """
+    if len(reference_starts_s) == 0 or len(window_starts_s) == 0:
+        return None
+    columns = np.rint((reference_starts_s - reference_starts_s[0]) / reference_hop_s).astype(int)
+    similarities = np.full((len(window_starts_s), int(columns[-1]) + 1), np.nan)
+    similarities[:, columns] = window_vectors @ reference_vectors.T
+    similarities[~np.any(window_vectors, axis=1)] = np.nan
+    return Plane(
+        reference_id=reference_id,
+        window_starts_s=window_starts_s,
+        reference_start_s=float(reference_starts_s[0]),
+        reference_hop_s=reference_hop_s,
+        similarities=similarities,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fit:
+    """The best line of a family, and what each window says along it."""
+
+    line: Line
+    window_starts_s: Floats
+    #: Evidence of each window in nats, shape (W,).
+    nats: Floats
+    #: Similarity of each window on the line, NaN where nothing was heard or the reference has no such second.
+    similarities: Floats
+    #: Reference times of the windows that were compared, shape (W,).
+    reference_starts_s: Floats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """The run of windows `first..last` (inclusive) with the largest sum of evidence."""
+
+    first: int
+    last: int
+    evidence_nats: float
+
+
+def best_segment(nats: Floats) -> Segment:
+    """The maximal scoring segment of a sequence of at least one window (Kadane)."""
+    first, last, evidence = _segments(nats[np.newaxis, :])
+    return Segment(first=int(first[0]), last=int(last[0]), evidence_nats=float(evidence[0]))
+
+
+def fit_line(
+    plane: Plane,
+    *,
+    lines: Sequence[Line],
+    calibration: Calibration,
+    window_weight: float,
+    settled_until_s: float,
+    most_tempo_ratio: float,
+) -> Fit:
+    """The line of the family with the largest segment evidence, refined below the reference's hop.
+
+    `window_weight` is the share of a window that is news (hop / window): overlapping windows repeat each other.
+    Windows up to `settled_until_s` say nothing. Tempo stays within 1 ± `most_tempo_ratio`.
+    """
+    starts = plane.window_starts_s
+    weighed = calibration.log_likelihood_ratio(plane.similarities) * window_weight
+    # One more column stands for "the reference has no such second": the airing cannot be there.
+    absent = np.full((len(starts), 1), float(calibration.nats[0]) * window_weight)
+    padded = np.concatenate([weighed, absent], axis=1)
+    padded[starts <= settled_until_s] = 0.0
+    columns = _columns(plane, lines)
+    nats = padded[np.arange(len(starts)), columns]
+    _, _, evidence = _segments(nats)
+    changed = np.array([abs(line.tempo_ratio - 1.0) > 0.005 for line in lines])
+    best = int(np.argmax(evidence - changed * _CHANGED_TEMPO_NATS))
+    line = lines[best]
+    for _ in range(2):  # the second time, the neighbouring columns lie evenly around the line
+        line = _refine(plane, line, nats[best], most_tempo_ratio)
+    column = columns[best]
+    similarities = np.concatenate([plane.similarities, np.full((len(starts), 1), np.nan)], axis=1)
+    return Fit(
+        line=line,
+        window_starts_s=starts,
+        nats=nats[best],
+        similarities=similarities[np.arange(len(starts)), column],
+        reference_starts_s=plane.reference_start_s + column * plane.reference_hop_s,
+    )
+
+
+def _columns(plane: Plane, lines: Sequence[Line]) -> NDArray[np.intp]:
+    """Nearest column of each window on each line, shape (L, W); the column past the last means outside."""
+    origins = np.array([line.origin_s for line in lines])[:, np.newaxis]
+    tempi = np.array([line.tempo_ratio for line in lines])[:, np.newaxis]
+    reference_s = tempi * (plane.window_starts_s[np.newaxis, :] - origins)
+    columns: NDArray[np.intp] = np.rint((reference_s - plane.reference_start_s) / plane.reference_hop_s).astype(np.intp)
+    width = plane.similarities.shape[1]
+    columns[(columns < 0) | (columns >= width)] = width
+    return columns
+
+
+def _segments(nats: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+    """First, last and evidence of the maximal scoring segment of each row."""
+    sums = np.concatenate([np.zeros((len(nats), 1)), np.cumsum(nats, axis=1)], axis=1)
+    lowest = np.minimum.accumulate(sums[:, :-1], axis=1)
+    gain = sums[:, 1:] - lowest
+    last = np.argmax(gain, axis=1)
+    rows = np.arange(len(nats))
+    evidence = gain[rows, last]
+    before = sums[:, :-1] <= lowest[rows, last][:, np.newaxis] + 1e-12
+    before &= np.arange(nats.shape[1])[np.newaxis, :] <= last[:, np.newaxis]
+    # The latest of equally good starts: windows that say nothing are not part of the airing.
+    first = nats.shape[1] - 1 - np.argmax(before[:, ::-1], axis=1)
+    return first, last, evidence
+
+
+def _refine(plane: Plane, line: Line, nats: Floats, most_tempo_ratio: float) -> Line:
+    """The line through the centroids of similarity, by weighted least squares over the segment's windows.
+
+    Similarity falls off evenly on both sides of the true position, so each window's centroid lies below the hop.
+    """
+    segment = best_segment(nats)
+    starts = plane.window_starts_s[segment.first : segment.last + 1]
+    expected_s = line.tempo_ratio * (starts - line.origin_s)
+    nearest = np.rint((expected_s - plane.reference_start_s) / plane.reference_hop_s).astype(int)
+    columns = nearest[:, np.newaxis] + np.arange(-2, 3)
+    inside = (columns >= 0) & (columns < plane.similarities.shape[1])
+    rows = np.arange(segment.first, segment.last + 1)[:, np.newaxis]
+    around = np.where(inside, plane.similarities[rows, np.where(inside, columns, 0)], np.nan)
+    if np.all(np.isnan(around)):
+        return line
+    excess = np.nan_to_num(np.clip(around - np.nanmin(around), 0.0, None)) ** 3
+    weights = excess.sum(axis=1)
+    total = float(weights.sum())
+    if total <= 0.0:
+        return line
+    offsets_s = plane.reference_start_s + columns * plane.reference_hop_s - expected_s[:, np.newaxis]
+    centroids_s = (excess * offsets_s).sum(axis=1) / np.maximum(weights, 1e-12)
+    centre_s = float((weights * starts).sum()) / total
+    shift_s = float((weights * centroids_s).sum()) / total
+    spread = float((weights * (starts - centre_s) ** 2).sum())
+    # A short run says little of its tempo: the prior is that of the line that was tried.
+    slope = float((weights * (starts - centre_s) * (centroids_s - shift_s)).sum()) / (spread + total * _TEMPO_PRIOR_S2)
+    tempo_ratio = min(max(line.tempo_ratio + slope, 1 - most_tempo_ratio), 1 + most_tempo_ratio)
+    reference_s = line.reference_at(centre_s) + shift_s
+    return Line(origin_s=centre_s - reference_s / tempo_ratio, tempo_ratio=tempo_ratio)

@@ -1,0 +1,148 @@
+"""One suspected airing: the line it follows, the evidence so far, and what of it has been told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import numpy as np
+
+from monitor.match.line import Fit, Floats, Line, best_segment
+from monitor.types import Hit, Match, MatchState
+
+#: Where a window's similarity crosses from "not yet" to "yes" as an airing slides into it: about this share of the
+#: window must be covered. Measured on development audio; used to place the airing's edges inside its edge windows.
+COVERED_SHARE = 0.45
+
+
+@dataclass(kw_only=True)
+class Run:
+    """Mutable, owned by one `Aligner`; a candidate until `state` is set."""
+
+    reference_id: str
+    line: Line
+    born_s: float
+    #: Stream times of the first and last window of the segment with the largest evidence.
+    first_s: float
+    last_s: float
+    #: Evidence of windows that have left the look-back, and of the best segment in all.
+    settled_nats: float = 0.0
+    evidence_nats: float = 0.0
+    #: The latest windows on the line: start -> (nats, hit or None); those before `first_s` are not in the segment.
+    recent: dict[float, tuple[float, Hit | None]] = field(default_factory=dict)
+    #: Similarities summed over the windows that have left the look-back.
+    settled_similarity: float = 0.0
+    settled_hits: int = 0
+    #: Stream and reference time of the start, once the line is no longer the one it was found on.
+    known_start: tuple[float, float] | None = None
+    match_id: UUID | None = None
+    state: MatchState | None = None
+    sequence: int = 0
+    told_hits_until_s: float = -np.inf
+    told_s: float = -np.inf
+    #: Windows up to here are settled: what they said is in the sums and is not asked again.
+    settled_until_s: float = -np.inf
+    #: Hits that left the look-back before an event carried them.
+    pending_hits: list[Hit] = field(default_factory=list)
+
+    def settle(self, until_s: float) -> None:
+        """Fix the contribution of the windows before `until_s`: the look-back no longer holds them."""
+        for start_s in sorted(start for start in self.recent if start < until_s):
+            nats, hit = self.recent.pop(start_s)
+            self.settled_until_s = max(self.settled_until_s, start_s)
+            if self.state is None or not self.first_s <= start_s <= self.last_s:
+                continue
+            self.settled_nats += nats
+            if hit is not None:
+                self.settled_similarity += hit.similarity
+                self.settled_hits += 1
+                if start_s > self.told_hits_until_s:
+                    self.pending_hits.append(hit)
+
+    def follow(self, fit: Fit, nats: Floats) -> None:
+        """Take over a new fit of the line; `nats` are the fit's, less what other runs explain."""
+        starts = fit.window_starts_s
+        self.line = fit.line
+        self.recent = {
+            float(start): (
+                float(value),
+                None
+                if np.isnan(similarity)
+                else Hit(
+                    window_start_s=float(start),
+                    reference_id=self.reference_id,
+                    reference_start_s=float(reference_start),
+                    similarity=float(similarity),
+                ),
+            )
+            for start, value, similarity, reference_start in zip(
+                starts, nats, fit.similarities, fit.reference_starts_s, strict=True
+            )
+            if start > self.settled_until_s
+        }
+        if self.state is not None and self.first_s <= self.settled_until_s:
+            # The start is settled: evidence grows from there, the end is where the sum is largest.
+            sums = np.cumsum(nats)
+            best = int(np.argmax(sums))
+            if sums[best] > 0:
+                self.last_s = max(self.last_s, float(starts[best]))
+            self.evidence_nats = self.settled_nats + max(float(sums[best]), 0.0)
+        else:
+            segment = best_segment(nats)
+            self.first_s, self.last_s = float(starts[segment.first]), float(starts[segment.last])
+            self.evidence_nats = segment.evidence_nats
+
+    def similarity(self) -> float:
+        """Mean similarity along the airing."""
+        hits = [hit for start, (_, hit) in self.recent.items() if hit and self.first_s <= start <= self.last_s]
+        total = self.settled_similarity + sum(hit.similarity for hit in hits)
+        return total / max(self.settled_hits + len(hits), 1)
+
+    def take_hits(self) -> tuple[Hit, ...]:
+        """The hits of the segment that no event has carried yet, and mark them as carried."""
+        fresh = [
+            hit
+            for start, (_, hit) in sorted(self.recent.items())
+            if hit and max(self.first_s, self.told_hits_until_s + 1e-6) <= start <= self.last_s
+        ]
+        hits = (*self.pending_hits, *fresh)
+        self.pending_hits.clear()
+        if hits:
+            self.told_hits_until_s = hits[-1].window_start_s
+        return hits
+
+    def as_match(
+        self, *, stream: str, catalog: str, model_id: str, window_s: float, hop_s: float, duration_s: float | None
+    ) -> Match:
+        """The match as it stands, its edges placed inside the edge windows and inside the reference.
+
+        Raises ValueError for a candidate, which nobody has been told of.
+        """
+        if self.match_id is None or self.state is None:
+            raise ValueError("a candidate is not a match")
+        covered_s = COVERED_SHARE * window_s + hop_s / 2
+        start_s = max(self.first_s + window_s - covered_s, self.line.origin_s)
+        reference_start_s = max(self.line.reference_at(start_s), 0.0)
+        if self.known_start is not None:
+            start_s, reference_start_s = self.known_start
+        end_s = self.last_s + covered_s
+        if duration_s is not None:
+            end_s = min(end_s, self.line.origin_s + duration_s / self.line.tempo_ratio)
+        end_s = max(end_s, start_s)
+        return Match(
+            match_id=self.match_id,
+            stream=stream,
+            catalog=catalog,
+            reference_id=self.reference_id,
+            state=self.state,
+            start_s=start_s,
+            end_s=end_s,
+            reference_start_s=reference_start_s,
+            reference_end_s=max(self.line.reference_at(end_s), 0.0),
+            origin_s=self.line.origin_s,
+            tempo_ratio=self.line.tempo_ratio,
+            evidence_nats=self.evidence_nats,
+            score=self.similarity(),
+            last_hit_s=self.last_s,
+            model_id=model_id,
+        )

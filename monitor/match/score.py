@@ -1,0 +1,86 @@
+"""What one similarity is worth: similarities become log-likelihood ratios from measured distributions.
+
+The evidence for "this stream plays that recording" is a sum of log-likelihood ratios, the sequential test of Wald
+(1945). Under the alternative the similarity is that of the *best* window of other recordings, since a candidate is
+always the best of a catalog: taking the average window instead would count the search's own choice as evidence.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.errors import ConfigError
+
+#: A window can say at most so much: one perfect window is never a match, one lost window never ends one.
+MOST_FOR_NATS = 6.0
+MOST_AGAINST_NATS = -1.5
+#: Histogram bins that the calibration hardly ever saw are no evidence of impossibility.
+_FLOOR = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """A monotone map from similarity to nats for one model: `similarities` ascending, `nats` non-decreasing."""
+
+    similarities: NDArray[np.float64]
+    nats: NDArray[np.float64]
+
+    def log_likelihood_ratio(self, similarity: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Nats for "same recording" against "the best of the others", shape as given; NaN (nothing heard) is 0."""
+        nats = np.interp(np.nan_to_num(similarity, nan=0.0), self.similarities, self.nats)
+        return np.where(np.isnan(similarity), 0.0, nats)
+
+
+def load_calibration(path: Path) -> Calibration:
+    """The calibration in a JSON file beside the weights; ConfigError if it cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return from_histograms(
+            edges=np.asarray(content["edges"], dtype=np.float64),
+            same=np.asarray(content["same"]["all"], dtype=np.float64),
+            other=np.asarray(content["other_best"], dtype=np.float64),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"the calibration {path} cannot be read ({error}); install the model again or run `monitor model verify`"
+        ) from error
+
+
+def from_histograms(
+    *, edges: NDArray[np.float64], same: NDArray[np.float64], other: NDArray[np.float64]
+) -> Calibration:
+    """A calibration from two histograms over the same bins; isotonic by pooling adjacent violators."""
+    if len(same) != len(edges) - 1 or len(other) != len(edges) - 1 or not np.all(np.diff(edges) > 0):
+        raise ValueError("edges must ascend and be one more than the bins of each histogram")
+    width = np.diff(edges)
+    p_same = same / max(float((same * width).sum()), 1e-12) + _FLOOR
+    p_other = other / max(float((other * width).sum()), 1e-12) + _FLOOR
+    # A bin's weight in the pooling is how often it is seen at all, so that empty tails follow their neighbours.
+    ratio = _isotonic(np.log(p_same / p_other), weights=(p_same + p_other) * width)
+    return Calibration(
+        similarities=(edges[:-1] + edges[1:]) / 2, nats=np.clip(ratio, MOST_AGAINST_NATS, MOST_FOR_NATS)
+    )
+
+
+def generic_calibration() -> Calibration:
+    """For a model that nobody has measured: only near-identical windows speak in favour."""
+    return Calibration(similarities=np.array([0.5, 0.7, 0.95]), nats=np.array([MOST_AGAINST_NATS, 0.0, 4.0]))
+
+
+def _isotonic(values: NDArray[np.float64], *, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The non-decreasing sequence nearest to `values` in weighted least squares (Ayer et al., 1955)."""
+    blocks: list[tuple[float, float, int]] = []
+    for value, weight in zip(values, weights, strict=True):
+        mean, total, length = float(value), float(weight), 1
+        while blocks and blocks[-1][0] > mean:
+            before, before_weight, before_length = blocks.pop()
+            mean = (mean * total + before * before_weight) / (total + before_weight)
+            total += before_weight
+            length += before_length
+        blocks.append((mean, total, length))
+    return np.concatenate([np.full(length, mean) for mean, _, length in blocks])

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor.types import MatchState
+from tests.unit.match.simulation import Airing, Catalog, Listener, Recording, rows, windows
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return Catalog({f"piece-{n:02}": Recording(seed=n, duration_s=120.0) for n in range(30)})
+
+
+def one_row_each(events, airings, *, edge_s=1.5):
+    found = sorted(rows(events), key=lambda event: event.match.start_s)
+    assert [event.match.reference_id for event in found] == [a.reference_id for a in airings]
+    for event, airing in zip(found, airings, strict=True):
+        match = event.match
+        assert match.state is MatchState.ENDED
+        assert abs(match.start_s - airing.start_s) <= edge_s
+        assert abs(match.end_s - (airing.start_s + airing.length_s)) <= edge_s
+        middle_s = airing.start_s + airing.length_s / 2
+        expected = airing.reference_start_s + airing.length_s / 2 * airing.tempo_ratio
+        assert abs(match.tempo_ratio * (middle_s - match.origin_s) - expected) <= 0.5
+
+
+def test_twenty_noisy_airings_give_exactly_one_match_each(catalog):
+    rng = np.random.default_rng(5)
+    airings = [
+        Airing(f"piece-{n:02}", start_s=10 + n * 40 + float(rng.uniform(0, 5)),
+               reference_start_s=float(rng.uniform(0, 70)), length_s=float(rng.uniform(10, 25)))
+        for n in range(20)
+    ]
+    events = Listener(catalog).run(windows(catalog, airings, until_s=830, noise=0.9, seed=1))
+    one_row_each(events, airings)
+
+
+@pytest.mark.parametrize("tempo_ratio", [0.95, 0.98, 1.0, 1.02, 1.05])
+def test_tempo_is_the_slope(catalog, tempo_ratio):
+    airings = [Airing("piece-03", 20.0, 15.0, 40.0, tempo_ratio=tempo_ratio)]
+    events = Listener(catalog).run(windows(catalog, airings, until_s=90, noise=0.6, seed=2))
+    one_row_each(events, airings)
+    # 0.006 is a tenth of a second at the ends of the look-back.
+    assert rows(events)[0].match.tempo_ratio == pytest.approx(tempo_ratio, abs=0.006)
+
+
+def test_two_references_at_once_are_two_rows(catalog):
+    airings = [Airing("piece-01", 20.0, 10.0, 40.0), Airing("piece-02", 30.0, 50.0, 40.0)]
+    events = Listener(catalog).run(windows(catalog, airings, until_s=100, noise=0.3, seed=3))
+    one_row_each(events, airings, edge_s=2.0)
+
+
+def test_two_airings_of_one_jingle_are_two_rows():
+    catalog = Catalog({"jingle": Recording(seed=1, duration_s=6.0)} | {
+        f"piece-{n}": Recording(seed=50 + n, duration_s=60.0) for n in range(10)})
+    airings = [Airing("jingle", 20.0, 0.0, 6.0), Airing("jingle", 26.0, 0.0, 6.0), Airing("jingle", 60.0, 0.0, 6.0)]
+    events = Listener(catalog).run(windows(catalog, airings, until_s=90, noise=0.3, seed=4))
+    one_row_each(events, airings)
+
+
+def test_a_long_airing_under_a_passage_that_drowns_it_stays_one_row(catalog):
+    airings = [Airing("piece-04", 20.0, 0.0, 100.0)]
+    loud = list(windows(catalog, airings, until_s=150, noise=0.5, seed=6))
+    drowned = list(windows(catalog, [], until_s=150, noise=1.0, seed=7))
+    stream = [drowned[i] if 60 <= start < 68 else (start, vector) for i, (start, vector) in enumerate(loud)]
+    one_row_each(Listener(catalog).run(iter(stream)), airings)
+
+
+def test_a_repeated_chorus_is_followed_to_where_the_piece_goes_on():
+    piece = Recording(seed=1, duration_s=120.0)
+    piece._latent[700:900] = piece._latent[200:400]  # the chorus at 20 s comes again, note for note, at 70 s
+    catalog = Catalog({"song": piece} | {f"piece-{n}": Recording(seed=50 + n, duration_s=60.0) for n in range(10)})
+    airings = [Airing("song", 20.0, 72.0, 40.0)]
+    events = Listener(catalog).run(windows(catalog, airings, until_s=90, noise=0.3, seed=8))
+    one_row_each(events, airings)
+
+
+def test_life_of_a_match_has_one_id_and_rising_sequence(catalog):
+    airings = [Airing("piece-05", 20.0, 5.0, 30.0)]
+    events = Listener(catalog).run(windows(catalog, airings, until_s=80, noise=0.5, seed=9))
+    assert len({event.match.match_id for event in events}) == 1
+    assert [event.sequence for event in events] == list(range(len(events)))
+    told = [event.match.state for event in events if event.changed]
+    assert told == [MatchState.PROVISIONAL, MatchState.CONFIRMED, MatchState.ENDED]
+    hits = [hit.window_start_s for event in events for hit in event.hits]
+    assert hits == sorted(set(hits))
+
+
+def test_a_match_is_told_soon_after_it_begins(catalog):
+    airings = [Airing("piece-06", 20.0, 30.0, 30.0)]
+    events = Listener(catalog).run(windows(catalog, airings, until_s=70, noise=0.3, seed=10))
+    assert events[0].decided_s - 20.0 <= 6.0
+
+
+def test_nothing_is_found_in_what_is_not_in_the_catalog(catalog):
+    foreign = Catalog({"foreign": Recording(seed=999, duration_s=300.0)})
+    airings = [Airing("foreign", 0.0, 0.0, 300.0)]
+    events = Listener(catalog).run(windows(foreign, airings, until_s=300, noise=0.1, seed=1))
+    assert events == []
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_shuffled_hits_never_start_a_match(catalog, seed):
+    rng = np.random.default_rng(seed)
+    listener = Listener(catalog)
+    for start_s, vector in windows(catalog, [Airing("piece-07", 0.0, 0.0, 60.0)], until_s=60, noise=0.5, seed=seed):
+        other = catalog.vectors["piece-08"][rng.integers(100)]
+        del vector
+        listener.hear(start_s, other, shuffle=rng)
+    assert [event for event in listener.events if event.match.reference_id != "piece-08"] == []
+
+
+@settings(max_examples=10, deadline=None)
+@given(shift_s=st.integers(-1_000_000, 2_000_000_000))
+def test_shifting_time_shifts_matches(catalog, shift_s):
+    airings = [Airing("piece-09", 10.0, 20.0, 20.0)]
+
+    def at(epoch_s):
+        listener = Listener(catalog, epoch_s=epoch_s)
+        return listener.run(windows(catalog, airings, until_s=50, noise=0.5, seed=11))
+
+    here, there = at(0.0), at(float(shift_s))
+    assert [(e.sequence, e.match.state) for e in here] == [(e.sequence, e.match.state) for e in there]
+    for a, b in zip(here, there, strict=True):
+        assert b.match.start_s - a.match.start_s == pytest.approx(shift_s, abs=1e-3)
+        assert b.match.reference_start_s == pytest.approx(a.match.reference_start_s, abs=1e-3)
+
+
+def test_a_restart_goes_on_with_the_same_match(catalog):
+    airings = [Airing("piece-10", 10.0, 0.0, 60.0)]
+    stream = list(windows(catalog, airings, until_s=100, noise=0.5, seed=12))
+    first = Listener(catalog)
+    for start_s, vector in stream[:60]:
+        first.hear(start_s, vector)
+    (row,) = [event.match for event in first.events][-1:]
+    second = Listener(catalog)
+    second.aligner.restore([row])
+    second.aligner.resume_sequences({row.match_id: first.events[-1].sequence + 1})
+    events = first.events + second.run(iter(stream[72:]))
+    one_row_each(events, airings)
+    assert [event.sequence for event in events] == list(range(len(events)))
+
+
+def test_a_gap_with_a_clock_anchored_anew_stays_one_row(catalog):
+    airings = [Airing("piece-11", 10.0, 0.0, 80.0)]
+    listener = Listener(catalog)
+    for start_s, vector in windows(catalog, airings, until_s=120, noise=0.5, seed=13):
+        if start_s < 40:
+            listener.hear(start_s, vector)
+        elif start_s >= 52:
+            listener.hear(start_s + 3.0, vector)
+    events = listener.events + listener.aligner.flush()
+    (only,) = rows(events)
+    assert abs(only.match.start_s - 10.0) <= 1.5
+    assert abs(only.match.end_s - 93.0) <= 1.5
+
+
+def test_a_gap_longer_than_the_longest_ends_the_match_at_its_last_hit(catalog):
+    airings = [Airing("piece-12", 10.0, 0.0, 30.0)]
+    listener = Listener(catalog)
+    for start_s, vector in windows(catalog, airings, until_s=30, noise=0.5, seed=14):
+        listener.hear(start_s, vector)
+    assert listener.aligner.unheard(45.0) == []
+    (event,) = listener.aligner.unheard(75.0)
+    assert event.match.state is MatchState.ENDED
+    assert event.match.end_s == pytest.approx(31.5, abs=1.5)
+
+
+def test_events_are_frozen(catalog):
+    events = Listener(catalog).run(
+        windows(catalog, [Airing("piece-13", 5.0, 0.0, 20.0)], until_s=40, noise=0.5, seed=15))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        events[0].sequence = 3
