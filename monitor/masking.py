@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 MASK = "***"
 
@@ -12,6 +12,24 @@ _SENSITIVE_NAME = re.compile(
     r"token|secret|passw|passphrase|pwd|key|auth|sign?ature|^sig$|session|^sid$|jwt|credential|cookie|hdne|hdnts|policy",
     re.IGNORECASE,
 )
+#: Query parameters that describe the sound and are worth reading in a message.
+_OPEN_PARAMETERS = frozenset(
+    {
+        "bitrate",
+        "channel",
+        "channels",
+        "codec",
+        "format",
+        "lang",
+        "latency",
+        "mode",
+        "mount",
+        "quality",
+        "transport",
+        "type",
+    }
+)
+#: A path segment that nobody would choose as a name: long, letters and digits mixed, no file's suffix.
 _TOKEN = re.compile(r"(?=[^/]*\d)(?=[^/]*[A-Za-z])[A-Za-z0-9_\-.~+=%]{20,}")
 _FILE_NAME = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>`]*[^\s'\"<>`.,;:)\]}!?]")
@@ -27,9 +45,10 @@ def is_sensitive_name(name: str) -> bool:
 
 
 def mask_url(url: str) -> str:
-    """The URL with user information, secret-looking query parameters and token-like path segments replaced by `***`.
+    """The URL with user information, query values and token-like path segments replaced by `***`.
 
-    Anything without `scheme://` (a file path, `device:NAME`) comes back unchanged.
+    Query values that describe sound (`format`, `bitrate`, ...) stay readable. Anything without `scheme://` (a file's
+    path, `device:NAME`) comes back unchanged.
     """
     if "://" not in url:
         return url
@@ -67,7 +86,7 @@ def mask_text(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def url_secrets(url: str) -> set[str]:
-    """The parts of a URL that `mask_url` hides, for filters that look for them in foreign messages."""
+    """The parts of a URL that `mask_url` hides, as they stand and (un)quoted, to be looked for in foreign messages."""
     if "://" not in url:
         return set()
     try:
@@ -75,12 +94,12 @@ def url_secrets(url: str) -> set[str]:
         _ = parts.port
     except ValueError:
         return {url.partition("://")[2]}
-    found = {parts.password} if parts.password else set()
+    credentials = parts.netloc.rpartition("@")[0]
+    found = {credentials, credentials.partition(":")[2]}
     found |= {segment for segment in parts.path.split("/") if _mask_segment(segment) == MASK}
-    for parameter in parts.query.split("&"):
-        if _mask_parameter(parameter) != parameter:
-            found.add(parameter.partition("=")[2])
-    return found
+    found |= {p.rpartition("=")[2] for p in parts.query.split("&") if _mask_parameter(p) != p}
+    found |= {unquote(text) for text in found} | {quote(text, safe="") for text in found}
+    return found - {""}
 
 
 def _host(parts: SplitResult) -> str:
@@ -94,8 +113,6 @@ def _mask_segment(segment: str) -> str:
 
 def _mask_parameter(parameter: str) -> str:
     name, equals, value = parameter.partition("=")
-    if equals and value and (is_sensitive_name(name) or _TOKEN.fullmatch(value)):
-        return f"{name}={MASK}"
-    if not equals and _TOKEN.fullmatch(name):
-        return MASK
-    return parameter
+    if name.lower() in _OPEN_PARAMETERS or (equals and not value):
+        return parameter
+    return f"{name}={MASK}" if equals else _mask_segment(name)

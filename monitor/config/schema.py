@@ -207,14 +207,10 @@ class MatchRules(Section):
         title="Longest gap",
         ge=0,
         le=3600,
-        description="Seconds that a stream may go unheard within one airing.",
+        description="Seconds without a hit, heard or not, within one airing; also across a restart.",
     )
     end_after_s: float = Field(
-        default=8,
-        title="End after",
-        ge=1,
-        le=600,
-        description="Heard seconds without a hit after which an airing has ended.",
+        default=10, title="End after", ge=1, le=600, description="Heard seconds without a hit that end an airing."
     )
     tempo_max_ratio: float = Field(
         default=0.06,
