@@ -1,0 +1,3 @@
+"""`monitor demo`: composed music, live stations that broadcast it, the real daemon, and what it found held to account."""
+
+from __future__ import annotations
