@@ -1,0 +1,62 @@
+"""What turns windows of sound into vectors, behind one protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from monitor.errors import UsageError
+from monitor.types import Samples, Vectors
+
+
+class Embedder(Protocol):
+    """Maps windows of sound to unit vectors whose inner product is their similarity.
+
+    `model_id` names the weights (name, hyphen, first 12 hex digits of their SHA-256) and is stored with each catalog.
+    Window and hop are exact in samples; the seconds are derived.
+    """
+
+    @property
+    def model_id(self) -> str: ...  # noqa: D102
+    @property
+    def sample_rate_hz(self) -> int: ...  # noqa: D102
+    @property
+    def window_samples(self) -> int: ...  # noqa: D102
+    @property
+    def hop_samples(self) -> int: ...  # noqa: D102
+    @property
+    def window_s(self) -> float: ...  # noqa: D102
+    @property
+    def hop_s(self) -> float: ...  # noqa: D102
+    @property
+    def dimension(self) -> int: ...  # noqa: D102
+
+    def embed(self, windows: Samples) -> Vectors:
+        """Give (B, dimension) float32 rows of norm 1 for (B, window_samples) float32 in [-1, 1]."""
+        ...
+
+    def embed_span(self, samples: Samples) -> Vectors:
+        """Give a row for every whole window of a contiguous signal (n,): 1 + (n - window_samples) // hop_samples rows.
+
+        Equals `embed` of the single windows; what overlapping windows share is computed once.
+        """
+        ...
+
+
+def load(name: str, *, models_dir: Path, threads: int = 1) -> Embedder:
+    """Load an embedder: "fingerprint", which ships with the package, or "panns", whose weights are in `models_dir`.
+
+    Raises MissingPartError when a part is not installed or fetched, ConfigError when the weights are not those that
+    their description names, UsageError for another name.
+    """
+    match name:
+        case "fingerprint":
+            from monitor.embed import fingerprint
+
+            return fingerprint.load(threads=threads)
+        case "panns":
+            from monitor.embed import panns
+
+            return panns.load(models_dir, threads=threads)
+        case _:
+            raise UsageError(f"there is no embedder {name!r}; use fingerprint or panns")
