@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from monitor.errors import MonitorError, ServerReason, StorageError, UnreachableError
+from monitor.errors import MonitorError, ServerReason, UnreachableError
+from monitor.servers.directory import full_disk, says_full, unwritable
+from monitor.servers.process import User
 
 _PORT = 19530  # only a part of the socket's name
-_FULL = "No space left on device"
 
 
 class Milvus:
@@ -21,7 +22,7 @@ class Milvus:
     """
 
     name = "Milvus Lite"
-    user = None
+    user: User | None = None
     stop_signal = signal.SIGINT  # closes its files; SIGTERM would leave that to the next start
     death_signal = signal.SIGKILL  # its write-ahead log covers a kill
 
@@ -31,20 +32,18 @@ class Milvus:
         self._socket = socket_dir / f"milvus:{_PORT}"
         self.address = f"unix:{self._socket}"
 
-    def prepare(self) -> None:
+    def prepare(self, inherited: Sequence[int] = ()) -> None:  # noqa: ARG002
         """Make the directories where they are missing. See `process.Server`."""
         try:
             for directory in (self.directory, self._socket.parent):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._socket.unlink(missing_ok=True)
         except OSError as error:
-            raise StorageError(
-                f"The files of Milvus Lite in {self.directory} cannot be made: {error.strerror} ({error.filename})."
-            ) from error
+            raise unwritable(self.directory, error) from error
 
     def command(self) -> list[str]:
         """The server in the foreground, run by this Python."""
-        server = [sys.executable, "-u", "-m", "milvus_lite.cmdline", "server"]
+        server = [sys.executable, "-P", "-u", "-m", "milvus_lite.cmdline", "server"]
         return [*server, "--data-dir", str(self.directory), "--host", self._host, "--port", str(_PORT)]
 
     def is_ready(self, pid: int) -> bool:  # noqa: ARG002
@@ -54,8 +53,8 @@ class Milvus:
 
     def explain(self, last_words: Sequence[str]) -> MonitorError:
         """A full disk by name; else the server's own last complaint."""
-        if any(_FULL in line for line in last_words):
-            return StorageError(f"The disk that holds {self.directory} is full; make room and start again.")
+        if says_full(last_words):
+            return full_disk(self.directory)
         said = ([line for line in last_words if line.strip()] or ["nothing"])[-1].strip()
         return UnreachableError(
             f"Milvus Lite does not start on {self.directory}; it says: {said}", reason=ServerReason.CORRUPT

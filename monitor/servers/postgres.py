@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from monitor.errors import ConfigError, MissingPartError, MonitorError, ServerReason, StorageError, UnreachableError
-from monitor.servers.process import User, environment
+from monitor.servers.directory import full_disk, says_full, unwritable
+from monitor.servers.process import User, environment, first_closed
 
 #: The superuser and the database that the product uses.
 ROLE = "monitor"
 DATABASE = "monitor"
 _PORT = 5432  # only a part of the socket's name
 _FREE_UIDS = range(61000, 61100)  # neither Debian's static pool nor systemd's dynamic users
-_FULL = "No space left on device"
 
 
 def wheel_programs() -> Path:
@@ -84,23 +84,21 @@ class Postgres:
         } | dict(settings or {})
         self.address = f"postgresql://{ROLE}@/{DATABASE}?host={socket_dir}"
 
-    def prepare(self) -> None:
+    def prepare(self, inherited: Sequence[int] = ()) -> None:
         """Make the files where they are missing; remove what a killed server left. See `process.Server`."""
         try:
-            _make_private(self._socket_dir, self.user)
+            self._make_reachable()
             if self.directory.exists():
                 self._check_version()
             else:
-                self._initialise()
-            # Nobody runs this server, so that these name no living process, whatever became of their numbers.
+                self._initialise(inherited)
+            # Nobody runs this server, so these name no living process, whatever became of its number.
             for stale in ("postmaster.pid", "postmaster.opts"):
                 (self.directory / stale).unlink(missing_ok=True)
             for stale_socket in self._socket_dir.glob(".s.PGSQL.*"):
                 stale_socket.unlink()
         except OSError as error:
-            raise StorageError(
-                f"The files of PostgreSQL in {self.directory} cannot be made: {error.strerror} ({error.filename})."
-            ) from error
+            raise unwritable(self.directory, error) from error
 
     def command(self) -> list[str]:
         """The server in the foreground, writing its log to standard error."""
@@ -111,19 +109,58 @@ class Postgres:
         """Whether the server's own status file says so, as `pg_ctl` reads it."""
         try:
             lines = (self.directory / "postmaster.pid").read_text().splitlines()
-        except (FileNotFoundError, UnicodeDecodeError):
+        except (OSError, UnicodeDecodeError):
             return False
         return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
 
     def explain(self, last_words: Sequence[str]) -> MonitorError:
         """A full disk by name; else the server's own last complaint."""
-        if any(_FULL in line for line in last_words):
-            return StorageError(f"The disk that holds {self.directory} is full; make room and start again.")
+        if says_full(last_words):
+            return full_disk(self.directory)
         complaints = [line for line in last_words if re.search(r"\b(FATAL|PANIC|ERROR|error|could not)\b", line)]
         said = (complaints or list(last_words) or ["nothing"])[-1].strip()
         return UnreachableError(
             f"PostgreSQL does not start on {self.directory}; it says: {said}", reason=ServerReason.CORRUPT
         )
+
+    def _make_reachable(self) -> None:
+        """Let the unprivileged user get at the programs and at its directories, or say what keeps it from them."""
+        if self.user is None:
+            _make_private(self._socket_dir, None)
+            return
+        for parent in (self.directory.parent, self._socket_dir.parent):
+            if closed := first_closed(parent, self.user):
+                raise StorageError(
+                    f"The directory {closed} keeps PostgreSQL, which runs as the unprivileged user {self.user.uid}, "
+                    f"from its files in {self.directory}; name a data directory elsewhere with --data-dir, "
+                    f"or allow entry with `chmod o+x {closed}`."
+                )
+        _make_private(self._socket_dir, self.user)
+        # Programs that root installed for itself, such as below /root, are copied, since nothing there is opened up.
+        if first_closed(self._programs / "postgres", self.user):
+            self._programs = self._copy_of_programs()
+
+    def _copy_of_programs(self) -> Path:
+        copy = self.directory.with_name("postgres-programs") / self._version()
+        if not copy.exists():
+            unfinished = copy.with_name(copy.name + ".unfinished")
+            shutil.rmtree(copy.parent, ignore_errors=True)  # those of an earlier version
+            for part in ("bin/postgres", "bin/initdb", "lib", "share"):
+                source, target = self._programs.parent / part, unfinished / part
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+            for path in (copy.parent, unfinished, *unfinished.rglob("*")):
+                path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
+            unfinished.rename(copy)
+        return copy / "bin"
+
+    def _version(self) -> str:
+        """The programs' own version, such as `18.6`."""
+        said = _run([str(self._programs / "postgres"), "--version"], user=None, cwd=Path("/")).stdout
+        matched = re.search(r"\d+(\.\d+)*", said)
+        if matched is None:
+            raise MissingPartError(f"{self._programs / 'postgres'} does not run; install monitor again.")
+        return matched.group()
 
     def _check_version(self) -> None:
         try:
@@ -133,16 +170,14 @@ class Postgres:
                 f"{self.directory} holds no PostgreSQL database (PG_VERSION is missing); "
                 "restore it from a backup, or remove it to begin with an empty one."
             ) from None
-        program = _run([str(self._programs / "postgres"), "--version"], user=None, cwd=Path("/"))
-        matched = re.search(r"(\d+)", program.stdout)
-        major = matched.group(1) if matched else "unknown"
+        major = self._version().partition(".")[0]
         if files != major:
             raise ConfigError(
                 f"{self.directory} was written by PostgreSQL {files}, and this installation runs {major}; "
                 f"install the version of monitor that wrote it, dump it there, and load it here."
             )
 
-    def _initialise(self) -> None:
+    def _initialise(self, inherited: Sequence[int]) -> None:
         """Build the files beside their place and rename them, so that an interruption leaves no half database."""
         unfinished = self.directory.with_name(self.directory.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -153,7 +188,7 @@ class Postgres:
         # Single-user mode, since a server would have to be started and stopped for the one statement.
         create = [str(self._programs / "postgres"), "--single", "-j", "-D", str(unfinished), "postgres"]
         for command, words in ((initdb, ""), (create, f"CREATE DATABASE {DATABASE};\n")):
-            done = _run(command, user=builder, cwd=unfinished, words=words)
+            done = _run(command, user=builder, cwd=unfinished, words=words, inherited=inherited)
             if done.returncode != 0:
                 raise self.explain((done.stdout + done.stderr).splitlines())
         if self.user is not None:
@@ -187,7 +222,9 @@ def _make_private(directory: Path, user: User | None) -> None:
         os.chown(directory, user.uid, user.gid)
 
 
-def _run(command: Sequence[str], *, user: User | None, cwd: Path, words: str = "") -> subprocess.CompletedProcess[str]:
+def _run(
+    command: Sequence[str], *, user: User | None, cwd: Path, words: str = "", inherited: Sequence[int] = ()
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         input=words,
@@ -197,6 +234,7 @@ def _run(command: Sequence[str], *, user: User | None, cwd: Path, words: str = "
         check=False,
         cwd=cwd,
         env=environment(),
+        pass_fds=tuple(inherited),
         umask=0o077,
         user=None if user is None else user.uid,
         group=None if user is None else user.gid,

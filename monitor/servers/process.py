@@ -44,10 +44,11 @@ class Server(Protocol):
     #: What the kernel sends it when the thread that started it ends.
     death_signal: signal.Signals
 
-    def prepare(self) -> None:
+    def prepare(self, inherited: Sequence[int] = ()) -> None:
         """Make what is missing of its files and remove what a dead predecessor left. Blocks.
 
-        Nobody may be running this server. Raises StorageError, ConfigError or UnreachableError.
+        Nobody may be running this server. Programs that it runs keep the descriptors `inherited` open. Raises
+        StorageError, ConfigError or UnreachableError.
         """
 
     def command(self) -> list[str]:
@@ -109,6 +110,31 @@ def stop(server: Server, process: subprocess.Popen[bytes], *, timeout_s: float =
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait()
+
+
+def first_closed(path: Path, user: User) -> Path | None:
+    """The first directory on the way to `path`, itself included, that `user` cannot enter; None if there is none.
+
+    Asks the kernel as that user, since permission bits don't tell of access lists.
+    """
+    way = [*reversed(path.parents), path]
+    child = os.fork()
+    if child == 0:
+        closed = 255
+        try:
+            os.setgroups([])
+            os.setgid(user.gid)
+            os.setuid(user.uid)
+            closed = next((depth for depth, step in enumerate(way) if not os.access(step, os.X_OK)), 254)
+        finally:
+            os._exit(closed)
+    closed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if closed == 255:
+        raise StorageError(
+            f"PostgreSQL does not run as root, and this root may not become the user with the number {user.uid}; "
+            "run monitor as an ordinary user."
+        )
+    return way[closed] if closed < len(way) else None
 
 
 @contextmanager
