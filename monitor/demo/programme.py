@@ -234,7 +234,8 @@ class Tape:
         """Stations that fit a slot either turn the platter faster, which raises the pitch too, or stretch time."""
         if self._rng.random() < 0.5:
             position = np.arange(int(len(sound) / tempo_ratio)) * tempo_ratio
-            return np.interp(position, np.arange(len(sound)), sound).astype(np.float32)
+            resampled: Samples = np.interp(position, np.arange(len(sound)), sound).astype(np.float32)
+            return resampled
         pcm = ("-f", "f32le", "-ar", str(SAMPLE_RATE_HZ), "-ac", "1")
         stretched = subprocess.run(
             [

@@ -120,7 +120,7 @@ def judge(
     found: Sequence[Found],
     *,
     on_air_s: Mapping[str, float],
-    tolerances: Tolerances = Tolerances(),  # noqa: B008
+    tolerances: Tolerances = Tolerances(),
 ) -> Report:
     """Give each row to the airing that it overlaps, and each airing its outcome.
 
@@ -228,10 +228,9 @@ def table(report: Report) -> str:
     text.insert(1, "  ".join("-" * width for width in widths))
     for row in report.strays:
         start_s = row.start_s - report.on_air_s.get(row.stream, row.start_s)
-        text.append(
-            f"NEVER AIRED: {row.reference_id} on {row.stream} from {_clock(start_s)} for {row.end_s - row.start_s:.1f} s"
-            f" (reference from {_clock(row.reference_start_s)}, score {row.score:.2f}, {row.state})"
-        )
+        where = f"on {row.stream} from {_clock(start_s)} for {row.end_s - row.start_s:.1f} s"
+        what = f"reference from {_clock(row.reference_start_s)}, score {row.score:.2f}, {row.state}"
+        text.append(f"NEVER AIRED: {row.reference_id} {where} ({what})")
     return "\n".join(text)
 
 
@@ -239,11 +238,10 @@ def summary(report: Report) -> str:
     """The verdict in one line."""
     wanted = [line for line in report.lines if line.airing.reference_id is not None]
     good = sum(line.outcome is Outcome.FOUND for line in wanted)
-    delay = (
-        "" if report.median_delay_s is None else f", half of them within {report.median_delay_s:.1f} s of their start"
-    )
+    delay = "" if report.median_delay_s is None else f", half of them after {report.median_delay_s:.1f} s or less"
     others = f"{len(report.strays)} rows that were never aired" if report.strays else "nothing else found"
-    return f"{good} of {len(wanted)} airings found once, in place{delay}; {others}: {'PASSED' if report.passed else 'FAILED'}"
+    verdict = "PASSED" if report.passed else "FAILED"
+    return f"{good} of {len(wanted)} airings found once, in place{delay}; {others}: {verdict}"
 
 
 def as_json(report: Report) -> dict[str, Any]:
