@@ -51,12 +51,12 @@ def load(name: str, *, models_dir: Path, threads: int = 1) -> Embedder:
     """
     match name:
         case "fingerprint":
-            from monitor.embed import fingerprint
+            from monitor.embed.fingerprint import load as load_fingerprint
 
-            return fingerprint.load(threads=threads)
+            return load_fingerprint(threads=threads)
         case "panns":
-            from monitor.embed import panns
+            from monitor.embed.panns import load as load_panns
 
-            return panns.load(models_dir, threads=threads)
+            return load_panns(models_dir, threads=threads)
         case _:
             raise UsageError(f"there is no embedder {name!r}; use fingerprint or panns")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.errors import InputError, MissingPartError
+from monitor.types import Samples
 
 SAMPLE_RATE_HZ = 8000
 #: Packages that are never trained on: everything measured is measured on them. The split is by package, because the
@@ -73,6 +74,10 @@ class Corpus:
     def of(self, item: Item) -> NDArray[np.int16]:
         """Give the samples of one item."""
         return self.audio[item.offset_samples : item.offset_samples + item.samples]
+
+    def floats(self, item: Item) -> Samples:
+        """Give the samples of one item as float32 in [-1, 1]."""
+        return np.asarray(self.of(item), dtype=np.float32) / np.float32(32768)
 
     def select(self, *, kind: str, development: bool, coded: bool = False) -> list[Item]:
         """Give the items of one kind on one side of the split."""

@@ -1,0 +1,246 @@
+"""Measures the exported model on development packages, against a catalog of all music of the corpus.
+
+Gives the model card's table, and the calibration that the aligner reads: how alike windows of the same recording are
+under each condition, with the stream's phase off by up to half a hop, and how alike the best of all others is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.embed import fingerprint
+from monitor.embed.fingerprint import Fingerprint
+from monitor.training.conditions import conditions
+from monitor.training.corpus import SAMPLE_RATE_HZ, Corpus, Item
+from monitor.training.degrade import beds
+from monitor.types import Samples, Vectors
+
+_QUERIES = 400
+_CUT_S = 8.0
+_SEQUENCES_S = (3.0, 5.0)
+_QUIETEST = 0.003
+_EDGES = np.linspace(-1.0, 1.0, 101)
+#: Peak of the normalised cross-correlation above which two pieces hold the same sound: near copies of each other.
+_COPY = 0.6
+_BLOCK = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalog:
+    """All windows of all pieces: `vectors` (R, dimension), and of each row its piece and its window's number."""
+
+    pieces: tuple[Item, ...]
+    vectors: Vectors
+    piece: NDArray[np.int64]
+    #: The row of each piece's first window, and how many it has.
+    first: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queries:
+    """(Q, n) samples with the piece and the sample of it at which each begins."""
+
+    signals: Samples
+    piece: NDArray[np.int64]
+    start_samples: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The best sequence of windows in the catalog for each query, and the best outside the query's own piece."""
+
+    row: NDArray[np.int64]
+    other_row: NDArray[np.int64]
+    other_score: NDArray[np.float32]
+
+
+def measure(
+    corpus: Corpus, models: Path, *, seed: int, threads: int, say: Callable[[str], None], queries: int = _QUERIES
+) -> None:
+    """Print the table and write `fingerprint.calibration.json` into `models`."""
+    embedder = fingerprint.load(models, threads=threads)
+    catalog = _catalog(corpus, embedder)
+    say(f"{embedder.model_id}: {len(catalog.pieces)} pieces, {len(catalog.vectors)} windows")
+    laid = beds(corpus, development=True, seed=seed + 2)
+    plain = draw(corpus, catalog, coded=False, count=queries, seed=seed)
+    alike = _copies(corpus, catalog, embedder, plain, say)
+    same: dict[str, NDArray[np.float32]] = {}
+    others: list[NDArray[np.float32]] = []
+    bests: list[NDArray[np.float32]] = []
+    sequence_best = dict.fromkeys(_SEQUENCES_S, -1.0)
+    say("| condition | window | 3 s | 5 s | 5 s, place | same p05 | same p50 | 5 s p05 |")
+    say("|---|---|---|---|---|---|---|---|")
+    for number, condition in enumerate(conditions(laid)):
+        dice = np.random.default_rng([seed, number])
+        asked = draw(corpus, catalog, coded=True, count=queries, seed=seed) if condition.coded else plain
+        heard = condition.degrade(asked.signals, dice)[:, : round(max(_SEQUENCES_S) * SAMPLE_RATE_HZ)]
+        vectors = _embedded(embedder, heard)
+        truth = _true_rows(embedder, catalog, asked, condition.rate, vectors.shape[1])
+        same[condition.name] = np.einsum("qwd,qwd->qw", vectors, catalog.vectors[truth])
+        anything = dice.integers(0, len(catalog.vectors), truth.shape)
+        others.append(np.einsum("qwd,qwd->qw", vectors, catalog.vectors[anything]))
+        window = _search(catalog, vectors[:, :1], alike, asked.piece)
+        bests.append(window.other_score)
+        shares = [_right(catalog, window.row, asked.piece, alike)]
+        for length_s in _SEQUENCES_S:
+            count = _windows(embedder, length_s)
+            found = _search(catalog, vectors[:, :count], alike, asked.piece)
+            shares.append(_right(catalog, found.row, asked.piece, alike))
+            sequence_best[length_s] = max(sequence_best[length_s], float(found.other_score.max()))
+        placed = float(np.mean(np.abs(found.row - truth[:, 0]) <= 1))
+        low, middle = np.quantile(same[condition.name], (0.05, 0.5))
+        sequence_low = np.quantile(same[condition.name].mean(axis=1), 0.05)
+        cells = [f"{100 * share:.1f}" for share in (*shares, placed)]
+        cells += [f"{similarity:.2f}" for similarity in (low, middle, sequence_low)]
+        say(f"| {condition.name} | {' | '.join(cells)} |")
+    # What no catalog holds is the other half of what a stream plays: speech, noise and effects by themselves.
+    for bed in (laid.speech, laid.noise, laid.effects):
+        windows = bed.numpy()[: len(bed) // embedder.window_samples * embedder.window_samples]
+        vectors = embedder.embed(windows.reshape(-1, embedder.window_samples)[:queries] / 10)
+        nobody = np.full(len(vectors), -1)
+        bests.append(_search(catalog, vectors[:, None], alike, nobody).other_score)
+    best = np.concatenate(bests)
+    middle, high = np.quantile(best, (0.5, 0.99))
+    say(f"best of the others, one window: p50 {middle:.2f}, p99 {high:.2f}, max {best.max():.2f}")
+    for length_s, highest in sequence_best.items():
+        say(f"best of the others, mean over {length_s:.0f} s: max {highest:.2f}")
+    pooled = np.concatenate([values.ravel() for values in same.values()])
+    calibration = {
+        "model_id": embedder.model_id,
+        "hop_s": embedder.hop_s,
+        "edges": [round(float(edge), 4) for edge in _EDGES],
+        "same": {name: _density(values) for name, values in [("all", pooled), *same.items()]},
+        "other": _density(np.concatenate([values.ravel() for values in others])),
+        "other_best": _density(best),
+    }
+    (models / "fingerprint.calibration.json").write_text(json.dumps(calibration) + "\n")
+
+
+def draw(corpus: Corpus, catalog: Catalog, *, coded: bool, count: int, seed: int) -> Queries:
+    """Draw audible stretches of development music, anywhere in their pieces: a window's phase is uniform in a hop."""
+    dice = np.random.default_rng([seed, coded])
+    length = round(_CUT_S * SAMPLE_RATE_HZ)
+    number = {item.path: index for index, item in enumerate(catalog.pieces)}
+    items = [
+        item
+        for item in corpus.select(kind="music", development=True, coded=coded)
+        if item.samples > length and item.path in number
+    ]
+    weights = np.array([item.samples for item in items], dtype=np.float64)
+    signals: list[Samples] = []
+    pieces: list[int] = []
+    starts: list[int] = []
+    while len(signals) < count:
+        item = items[dice.choice(len(items), p=weights / weights.sum())]
+        start = int(dice.integers(0, item.samples - length))
+        cut = corpus.floats(item)[start : start + length]
+        blocks = cut.reshape(16, -1)
+        if np.sqrt(np.mean(blocks**2, axis=1)).min() < _QUIETEST:
+            continue
+        signals.append(cut)
+        pieces.append(number[item.path])
+        starts.append(start + item.codec_start_samples)
+    return Queries(signals=np.stack(signals), piece=np.array(pieces), start_samples=np.array(starts))
+
+
+def _catalog(corpus: Corpus, embedder: Fingerprint) -> Catalog:
+    pieces = [*corpus.select(kind="music", development=True), *corpus.select(kind="music", development=False)]
+    made = [embedder.embed_span(corpus.floats(item)) for item in pieces]
+    count = np.array([len(vectors) for vectors in made])
+    return Catalog(
+        pieces=tuple(pieces),
+        vectors=np.concatenate(made),
+        piece=np.repeat(np.arange(len(pieces)), count),
+        first=np.concatenate([[0], np.cumsum(count)[:-1]]),
+        count=count,
+    )
+
+
+def _windows(embedder: Fingerprint, length_s: float) -> int:
+    return 1 + (round(length_s * SAMPLE_RATE_HZ) - embedder.window_samples) // embedder.hop_samples
+
+
+def _embedded(embedder: Fingerprint, signals: Samples) -> Vectors:
+    return np.stack([embedder.embed_span(signal) for signal in signals])
+
+
+def _true_rows(
+    embedder: Fingerprint, catalog: Catalog, queries: Queries, rate: float, windows: int
+) -> NDArray[np.int64]:
+    """Give the catalog's row nearest in time to each query window, centre to centre: (Q, windows)."""
+    half = embedder.window_samples / 2
+    centre = queries.start_samples[:, None] + rate * (np.arange(windows) * embedder.hop_samples + half)
+    number = np.rint((centre - half) / embedder.hop_samples).astype(np.int64)
+    return catalog.first[queries.piece][:, None] + np.clip(number, 0, catalog.count[queries.piece][:, None] - 1)
+
+
+def _search(catalog: Catalog, vectors: Vectors, alike: NDArray[np.bool_], own: NDArray[np.int64]) -> Found:
+    """Find the run of rows whose mean similarity to (Q, windows, dimension) is highest; `own` piece -1 is none."""
+    windows = vectors.shape[1]
+    last = len(catalog.vectors) - windows + 1
+    whole = catalog.piece[:last] == catalog.piece[windows - 1 :]
+    rows, other_rows, other_scores = [], [], []
+    for start in range(0, len(vectors), _BLOCK):
+        block = vectors[start : start + _BLOCK]
+        score = sum(catalog.vectors[step : step + last] @ block[:, step].T for step in range(windows)) / windows
+        score = np.where(whole[:, None], score, -1.0).T
+        rows.append(score.argmax(axis=1))
+        for line, piece in zip(score, own[start : start + _BLOCK], strict=True):
+            if piece >= 0:
+                line[alike[piece][catalog.piece[:last]]] = -1.0
+            other_rows.append(int(line.argmax()))
+            other_scores.append(float(line.max()))
+    return Found(
+        row=np.concatenate(rows), other_row=np.array(other_rows), other_score=np.array(other_scores, dtype=np.float32)
+    )
+
+
+def _right(catalog: Catalog, row: NDArray[np.int64], piece: NDArray[np.int64], alike: NDArray[np.bool_]) -> float:
+    return float(np.mean(alike[piece, catalog.piece[row]]))
+
+
+def _copies(
+    corpus: Corpus, catalog: Catalog, embedder: Fingerprint, queries: Queries, say: Callable[[str], None]
+) -> NDArray[np.bool_]:
+    """Tell which pieces hold the same sound: candidates by the model, decided by their samples' cross-correlation."""
+    alike = np.eye(len(catalog.pieces), dtype=bool)
+    length = round(5.0 * SAMPLE_RATE_HZ)
+    vectors = _embedded(embedder, queries.signals[:, :length])
+    for _ in range(4):
+        found = _search(catalog, vectors, alike, queries.piece)
+        news = 0
+        for query, row in enumerate(found.other_row):
+            mine, other = int(queries.piece[query]), int(catalog.piece[row])
+            if alike[mine, other]:
+                continue
+            start = int(row - catalog.first[other]) * embedder.hop_samples
+            spare = embedder.hop_samples
+            there = corpus.of(catalog.pieces[other])[max(0, start - spare) : start + length + spare].astype(np.float32)
+            if _correlation(queries.signals[query, :length], there) > _COPY:
+                alike[mine, other] = alike[other, mine] = True
+                news += 1
+                say(f"near copies: {catalog.pieces[mine].path} and {catalog.pieces[other].path}")
+        if not news:
+            break
+    return alike
+
+
+def _correlation(cut: Samples, there: Samples) -> float:
+    """Give the peak of the normalised cross-correlation of `cut` within the longer `there`."""
+    size = len(cut) + len(there)
+    product = np.fft.irfft(np.fft.rfft(there, size) * np.conj(np.fft.rfft(cut, size)), size)
+    product = product[: len(there) - len(cut) + 1]
+    energy = np.concatenate([[0.0], np.cumsum(there.astype(np.float64) ** 2)])
+    local = energy[len(cut) :] - energy[: len(there) - len(cut) + 1]
+    return float(np.max(np.abs(product) / np.sqrt(np.maximum(local, 1.0) * np.sum(cut**2)), initial=0.0))
+
+
+def _density(values: NDArray[np.float32]) -> list[float]:
+    return [round(float(share), 5) for share in np.histogram(values, _EDGES, density=True)[0]]
