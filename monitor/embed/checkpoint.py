@@ -105,7 +105,7 @@ def verify(checkpoint: Checkpoint, *, models_dir: Path) -> Verification:
     path = models_dir / checkpoint.file_name
     if not path.is_file():
         return Verification(path=path, condition=Condition.MISSING, size_bytes=0, sha256=None)
-    with _storage(path):
+    with storing(path):
         found = _digest(path)
     condition = Condition.DIFFERENT if found.difference(checkpoint) else Condition.PUBLISHED
     return Verification(path=path, condition=condition, size_bytes=found.size_bytes, sha256=found.sha256)
@@ -219,13 +219,13 @@ class _Download:
         self._length = 0
         self._validator = None
         self.resumed = False
-        with _storage(Path(self._part.name)):
+        with storing(Path(self._part.name)):
             self._part.truncate(0)
             self._notes.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Nothing of the download is left on disk."""
-        with _storage(Path(self._part.name)):
+        with storing(Path(self._part.name)):
             Path(self._part.name).unlink(missing_ok=True)
             self._notes.unlink(missing_ok=True)
 
@@ -281,7 +281,7 @@ class _Download:
         size_bytes = self._checkpoint.size_bytes
         if content_length is not None and content_length.isdecimal() and int(content_length) != size_bytes:
             self._refuse(f"{int(content_length):,} bytes")
-        with _storage(Path(self._part.name)):
+        with storing(Path(self._part.name)):
             free_bytes = shutil.disk_usage(Path(self._part.name).parent).free
         if free_bytes < size_bytes:
             raise StorageError(
@@ -305,7 +305,7 @@ class _Download:
 
     def _keep_validator(self, validator: str | None) -> None:
         self._validator = validator
-        with _storage(self._notes):
+        with storing(self._notes):
             if validator is None:
                 self._notes.unlink(missing_ok=True)
             else:
@@ -338,7 +338,7 @@ def _is_in_place(checkpoint: Checkpoint, models_dir: Path) -> bool:
 def _partial(checkpoint: Checkpoint, models_dir: Path) -> Iterator[tuple[FileIO, Path]]:
     """The checkpoint's partial file, open for appending by this process alone, and the file of its validator."""
     path = models_dir / f"{checkpoint.file_name}.part"
-    with _storage(path):
+    with storing(path):
         models_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         part = path.open("ab", buffering=0)
     with part:
@@ -352,7 +352,7 @@ def _partial(checkpoint: Checkpoint, models_dir: Path) -> Iterator[tuple[FileIO,
 def _put_in_place(checkpoint: Checkpoint, models_dir: Path, part: FileIO, notes: Path) -> Path:
     """The complete partial file has its final name, also after a power cut."""
     target = models_dir / checkpoint.file_name
-    with _storage(target):
+    with storing(target):
         os.fsync(part.fileno())
         Path(part.name).replace(target)
         notes.unlink(missing_ok=True)
@@ -385,13 +385,13 @@ def _copy(source: BinaryIO, target: FileIO | None) -> _Digest:
 
 def _append(part: FileIO, block: bytes) -> None:
     rest = memoryview(block)
-    with _storage(Path(part.name)):
+    with storing(Path(part.name)):
         while rest:
             rest = rest[part.write(rest) :]
 
 
 @contextlib.contextmanager
-def _storage(path: Path) -> Iterator[None]:
+def storing(path: Path) -> Iterator[None]:
     """Turns what the disk refuses into a StorageError that names the path and the remedy."""
     try:
         yield

@@ -82,7 +82,7 @@ class Panns:
     def __init__(self, *, network: Any, weights_id: str, mean: Vectors | None = None, threads: int = 1) -> None:
         self.weights_id = weights_id
         self.mean = mean
-        self.model_id = weights_id if mean is None else f"{weights_id}-mean-{_sha256(mean.tobytes())[:8]}"
+        self.model_id = model_id(weights_id, mean)
         self._threads = threads
         # The front end is taken out of the network, so that its own forward pass runs on shared frames.
         self._stft = network.spectrogram_extractor.stft
@@ -92,11 +92,11 @@ class Panns:
 
     def embed(self, windows: Samples) -> Vectors:
         """Give (B, 2048) rows of norm 1 for (B, 320000) in [-1, 1] at 32 kHz."""
-        return self.normalised(self.raw(windows))
+        return normalise(self.raw(windows), mean=self.mean)
 
     def embed_span(self, samples: Samples) -> Vectors:
         """Give a row for every whole window of a contiguous signal (n,); none when it is shorter than a window."""
-        return self.normalised(self.raw_span(samples))
+        return normalise(self.raw_span(samples), mean=self.mean)
 
     def raw(self, windows: Samples) -> Vectors:
         """The network's own embeddings, (B, 2048), neither centred nor scaled."""
@@ -107,10 +107,6 @@ class Panns:
     def raw_span(self, samples: Samples) -> Vectors:
         """The network's own embeddings of every whole window of a contiguous signal (n,)."""
         return self._outputs(self._log_mels(samples))[0]
-
-    def normalised(self, raw: Vectors) -> Vectors:
-        """What becomes of raw embeddings (B, 2048): the mean taken off if there is one, rows of norm 1."""
-        return normalise(raw, mean=self.mean)
 
     def tags(self, samples: Samples) -> list[Tags]:
         """How likely each whole window of a contiguous signal (n,) holds speech, music or silence."""
@@ -177,9 +173,35 @@ def normalise(raw: Vectors, *, mean: Vectors | None) -> Vectors:
     return np.asarray(centred / np.maximum(norms, np.finfo(np.float32).tiny), dtype=np.float32)
 
 
+def weights_id(sha256: str) -> str:
+    """The name of weights whose file has this SHA-256."""
+    return f"{PANNS.name}-{sha256[:12]}"
+
+
+def model_id(weights_id: str, mean: Vectors | None) -> str:
+    """The name of vectors made with these weights and this mean: other weights or another mean, another name."""
+    if mean is None:
+        return weights_id
+    return f"{weights_id}-mean-{hashlib.sha256(mean.tobytes()).hexdigest()[:8]}"
+
+
 def mean_path(models_dir: Path, weights_id: str) -> Path:
     """Where the mean embedding of these weights stands: a mean of other weights is never found by mistake."""
     return models_dir / f"{weights_id}.mean.npy"
+
+
+def read_mean(models_dir: Path, weights_id: str) -> Vectors | None:
+    """The mean embedding (2048,) of these weights, None if there is none; ConfigError if its file is something else."""
+    path = mean_path(models_dir, weights_id)
+    try:
+        mean = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError(f"the mean embedding {path} cannot be read: {_first_line(error)}") from error
+    if mean.shape != (DIMENSION,) or mean.dtype != np.float32 or not np.isfinite(mean).all():
+        raise ConfigError(f"the mean embedding {path} is not {DIMENSION} finite float32 numbers: calibrate again")
+    return np.asarray(mean, dtype=np.float32)
 
 
 def load(models_dir: Path, *, threads: int = 1) -> Panns:
@@ -215,9 +237,8 @@ def load(models_dir: Path, *, threads: int = 1) -> Panns:
         raise ConfigError(
             f"{path} holds the weights of another network than Cnn14 at 32 kHz: {_first_line(error)}"
         ) from error
-    weights_id = f"{PANNS.name}-{digest[:12]}"
-    mean = _read_mean(mean_path(models_dir, weights_id))
-    return Panns(network=network, weights_id=weights_id, mean=mean, threads=threads)
+    name = weights_id(digest)
+    return Panns(network=network, weights_id=name, mean=read_mean(models_dir, name), threads=threads)
 
 
 @functools.cache
@@ -232,7 +253,7 @@ def cnn14_class() -> Any:
     """
     spec = importlib.util.find_spec("panns_inference")
     if spec is None:
-        raise _missing("panns-inference")
+        raise _missing("panns_inference")
     stand_ins = {
         "panns_inference": importlib.util.module_from_spec(spec),
         "matplotlib": ModuleType("matplotlib"),
@@ -243,7 +264,7 @@ def cnn14_class() -> Any:
     try:
         return importlib.import_module("panns_inference.models").Cnn14
     except ImportError as error:
-        raise _missing(error.name or "panns-inference") from error
+        raise _missing(error.name or "panns_inference") from error
     finally:
         for name in placed:
             sys.modules.pop(name, None)
@@ -256,7 +277,8 @@ def _torch() -> Any:
         raise _missing(error.name or "torch") from error
 
 
-def _missing(part: str) -> MissingPartError:
+def _missing(module: str) -> MissingPartError:
+    part = module.partition(".")[0].replace("_", "-")
     return MissingPartError(f"the panns embedder needs {part}, which is not installed: run pip install '.[panns]'")
 
 
@@ -289,21 +311,5 @@ def _numpy_globals() -> list[Any]:
     return [*named, np.ndarray, np.dtype, *(type(np.dtype(code)) for code in ("i8", "i4", "f4", "f8", "?", "u4", "u1"))]
 
 
-def _read_mean(path: Path) -> Vectors | None:
-    try:
-        mean = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, EOFError) as error:
-        raise ConfigError(f"the mean embedding {path} cannot be read: {_first_line(error)}") from error
-    if mean.shape != (DIMENSION,) or mean.dtype != np.float32 or not np.isfinite(mean).all():
-        raise ConfigError(f"the mean embedding {path} is not {DIMENSION} finite float32 numbers: calibrate again")
-    return np.asarray(mean, dtype=np.float32)
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(":")
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
