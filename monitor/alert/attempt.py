@@ -65,7 +65,7 @@ class Outcome:
 
 
 def open_client(endpoint: Endpoint) -> httpx.AsyncClient:
-    """A client of the endpoint's own: no redirects, one connection, TLS verified (SSL_CERT_FILE names own authorities)."""
+    """A client of the endpoint's own: no redirects, one connection, TLS verified (SSL_CERT_FILE adds authorities)."""
     return httpx.AsyncClient(
         follow_redirects=False,
         timeout=endpoint.timeout_s,

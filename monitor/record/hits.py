@@ -26,10 +26,10 @@ async def make_partitions(connection: Connection, days: Iterable[date]) -> None:
     To be called before any other lock is taken, so that writers which wait for each other never wait in a ring.
     """
     await connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [_DROPPING])
-    if not (missing := await _missing(connection, days)):
+    if not (wanted := set(days)) or not await _missing(connection, wanted):
         return
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_MAKING])
-    for day in await _missing(connection, missing):
+    for day in await _missing(connection, wanted):
         start = datetime(day.year, day.month, day.day, tzinfo=UTC)
         partition = sql.Identifier(_name(day))
         # Attaching a ready table disturbs neither readers nor writers; CREATE ... PARTITION OF would lock them out.
@@ -66,24 +66,24 @@ async def drop_partitions(connection: Connection, *, before: date) -> int:
     # Waiting for a long reader would hold up every writer behind it; the next run finds the same days again.
     await connection.execute("SET LOCAL lock_timeout = '2s'")
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_DROPPING])
-    cursor = await connection.execute(
-        "SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid"
-        " WHERE inhparent = 'match_hits'::regclass AND child.relname < %s ORDER BY 1",
-        [_name(before)],
-    )
-    old = [row[0] for row in await cursor.fetchall()]
+    old = sorted(name for name in await _partitions(connection) if name < _name(before))
     for partition in old:
         await connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(partition)))
     return len(old)
 
 
 async def _missing(connection: Connection, days: Iterable[date]) -> list[date]:
+    present = await _partitions(connection)
+    return sorted(day for day in days if _name(day) not in present)
+
+
+async def _partitions(connection: Connection) -> set[str]:
+    # From the catalog's rows and not by to_regclass(), whose cache may not know yet what another writer just made.
     cursor = await connection.execute(
-        "SELECT day FROM unnest(%s::date[], %s::text[]) AS wanted (day, partition)"
-        " WHERE to_regclass(partition) IS NULL ORDER BY day",
-        [ordered := sorted(days), [_name(day) for day in ordered]],
+        "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid"
+        " WHERE inhparent = 'match_hits'::regclass"
     )
-    return [row[0] for row in await cursor.fetchall()]
+    return {row[0] for row in await cursor.fetchall()}
 
 
 def _name(day: date) -> str:

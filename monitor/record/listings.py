@@ -68,7 +68,7 @@ class Listings:
             )
             for state in sorted(set(states))
         ]
-        query = sql.SQL("{} ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s").format(
+        query = sql.SQL("SELECT * FROM ({}) AS page ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s").format(
             sql.SQL(" UNION ALL ").join(branches)
         )
         return [match_from_row(row) for row in await self._read("list matches", query, values | {"limit": limit})]

@@ -286,7 +286,7 @@ async def _descriptions(connection: Connection, matches: Collection[Match]) -> d
         return {}
     cursor = await connection.execute(
         "SELECT catalog, reference_id, title, artist, isrc, owner, label FROM catalog_references"
-        " WHERE (catalog, reference_id) IN (SELECT * FROM unnest(%s::text[], %s::text[]))",
+        " WHERE state = 'ready' AND (catalog, reference_id) IN (SELECT * FROM unnest(%s::text[], %s::text[]))",
         [[match.catalog for match in matches], [match.reference_id for match in matches]],
     )
     return {
