@@ -19,6 +19,9 @@ from monitor.errors import ConfigError
 #: A window can say at most so much: one perfect window is never a match, one lost window never ends one.
 MOST_FOR_NATS = 6.0
 MOST_AGAINST_NATS = -1.5
+#: Evidence at which a run is told of, and at which it is believed, where the configuration gives no other.
+PROVISIONAL_NATS = 5.0
+CONFIRMED_NATS = 9.0
 #: Histogram bins that the calibration hardly ever saw are no evidence of impossibility.
 _FLOOR = 1e-3
 

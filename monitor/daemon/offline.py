@@ -1,0 +1,188 @@
+"""The offline twin: the same windows, search and alignment on a file, as fast as the machine allows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from monitor.audio.decode import decode_file
+from monitor.audio.ffmpeg import FfmpegProgram
+from monitor.audio.window import Spans, level_dbfs
+from monitor.catalog.search import CatalogReader
+from monitor.daemon.pipeline import SILENCE_DBFS
+from monitor.daemon.tracker import StretchCache, Tracker
+from monitor.embed import Embedder
+from monitor.errors import InputError
+from monitor.match.align import Aligner, Options
+from monitor.match.identity import uuid7
+from monitor.match.score import Calibration
+from monitor.types import Match, MatchEvent, MatchState, Neighbour, Reference, Vectors
+
+_BLOCK_S = 60.0
+_BLOCKS_AHEAD = 2
+
+
+@dataclass(kw_only=True)
+class Timing:
+    """Where the time went. Stages overlap, so that their sum may exceed the wall's."""
+
+    audio_s: float = 0.0
+    wall_s: float = 0.0
+    decode_s: float = 0.0
+    embed_s: float = 0.0
+    search_s: float = 0.0
+    align_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """Consecutive windows of a file: `vectors[i]` starts at `starts_s[i]`; silent ones are rows of zeros."""
+
+    starts_s: list[float]
+    vectors: Vectors
+
+
+class Twin:
+    """Matches files against one catalog."""
+
+    def __init__(
+        self,
+        *,
+        reader: CatalogReader,
+        embedder: Embedder,
+        calibration: Calibration,
+        options: Options,
+        ffmpeg: FfmpegProgram,
+        top_k: int,
+    ) -> None:
+        self._reader, self._embedder, self._calibration = reader, embedder, calibration
+        self._options, self._ffmpeg, self._top_k = options, ffmpeg, top_k
+        self._stretches = StretchCache(reader)
+        self.timing = Timing()
+
+    @property
+    def references(self) -> Mapping[str, Reference]:
+        """The catalog's references, by id."""
+        return self._reader.references
+
+    async def match(self, path: Path) -> list[Match]:
+        """The file's airings, by start. Raises InputError when it cannot be decoded or is too short."""
+        began = time.perf_counter()
+        tracker = self._tracker(str(path))
+        events: list[MatchEvent] = []
+        async for block, neighbours in self._searched(path):
+            with _Stopwatch(self.timing, "align_s"):
+                for start_s, vector, near in zip(block.starts_s, block.vectors, neighbours, strict=True):
+                    events += await tracker.step(start_s, vector if vector.any() else None, near)
+        events += tracker.aligner.flush()
+        self.timing.wall_s += time.perf_counter() - began
+        last = {event.match.match_id: event.match for event in events}
+        return sorted(
+            (match for match in last.values() if match.state is MatchState.ENDED), key=lambda match: match.start_s
+        )
+
+    async def neighbours(self, path: Path) -> list[list[Neighbour]]:
+        """The nearest catalog windows of each of the file's windows that is not silent."""
+        found: list[list[Neighbour]] = []
+        async for block, neighbours in self._searched(path):
+            found += [near for near, vector in zip(neighbours, block.vectors, strict=True) if vector.any()]
+        return found
+
+    async def _searched(self, path: Path) -> AsyncIterator[tuple[Block, list[list[Neighbour]]]]:
+        """Blocks with the neighbours of their windows; decoding and embedding run ahead."""
+        blocks: asyncio.Queue[Block | None] = asyncio.Queue(_BLOCKS_AHEAD)
+        producer = asyncio.create_task(self._produce(path, blocks), name=f"embed {path}")
+        try:
+            while (block := await blocks.get()) is not None:
+                loud = np.flatnonzero(block.vectors.any(axis=1))
+                neighbours: list[list[Neighbour]] = [[] for _ in block.starts_s]
+                if loud.size:
+                    with _Stopwatch(self.timing, "search_s"):
+                        found = await self._reader.search(block.vectors[loud], self._top_k)
+                    for index, near in zip(loud, found, strict=True):
+                        neighbours[index] = near
+                yield block, neighbours
+            await producer
+        finally:
+            producer.cancel()
+            await asyncio.gather(producer, return_exceptions=True)
+
+    async def _produce(self, path: Path, blocks: asyncio.Queue[Block | None]) -> None:
+        try:
+            embedder = self._embedder
+            spans = Spans(window_samples=embedder.window_samples, hop_samples=embedder.hop_samples)
+            decoding = decode_file(
+                path, sample_rate_hz=embedder.sample_rate_hz, ffmpeg=self._ffmpeg, block_s=_BLOCK_S
+            )
+            windows = 0
+            async with aclosing(decoding) as decoded:  # type: ignore[type-var]
+                while True:
+                    with _Stopwatch(self.timing, "decode_s"):
+                        samples = await anext(decoded, None)
+                    if samples is None:
+                        break
+                    self.timing.audio_s += len(samples) / embedder.sample_rate_hz
+                    if (span := spans.push(samples)) is None:
+                        continue
+                    with _Stopwatch(self.timing, "embed_s"):
+                        vectors = await asyncio.to_thread(self._embed, span[1])
+                    starts_s = [(span[0] + number) * embedder.hop_s for number in range(len(vectors))]
+                    windows += len(vectors)
+                    await blocks.put(Block(starts_s=starts_s, vectors=vectors))
+            if not windows:
+                raise InputError(f"{path} is shorter than one window ({embedder.window_s:.1f} s); give more of it")
+        finally:
+            await blocks.put(None)
+
+    def _embed(self, samples: Vectors) -> Vectors:
+        vectors = self._embedder.embed_span(samples)
+        size, hop = self._embedder.window_samples, self._embedder.hop_samples
+        for number in range(len(vectors)):
+            if level_dbfs(samples[number * hop : number * hop + size]) <= SILENCE_DBFS:
+                vectors[number] = 0.0
+        return vectors
+
+    def _tracker(self, query: str) -> Tracker:
+        reader, embedder = self._reader, self._embedder
+
+        def duration_s(reference_id: str) -> float | None:
+            reference = reader.references.get(reference_id)
+            return None if reference is None else reference.duration_s
+
+        aligner = Aligner(
+            stream=query,
+            catalog=reader.name,
+            model_id=embedder.model_id,
+            window_s=embedder.window_s,
+            hop_s=embedder.hop_s,
+            calibration=self._calibration,
+            options=self._options,
+            new_id=uuid7,
+            duration_s=duration_s,
+        )
+        return Tracker(
+            aligner=aligner,
+            stretches=self._stretches,
+            dimension=embedder.dimension,
+            reference_hop_s=embedder.hop_s,
+        )
+
+
+class _Stopwatch:
+    """Adds the time that its block takes to one field of a timing."""
+
+    def __init__(self, timing: Timing, name: str) -> None:
+        self._timing, self._name = timing, name
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        elapsed = time.perf_counter() - self._began
+        setattr(self._timing, self._name, getattr(self._timing, self._name) + elapsed)

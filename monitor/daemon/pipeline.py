@@ -1,0 +1,344 @@
+"""The stages behind the sources: windows are embedded in micro-batches, searched at once, aligned, recorded.
+
+Each stage is a named task of one group: a stage that dies ends the process. Each queue has a bound; see `queues`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from monitor.catalog.search import CatalogReader
+from monitor.daemon.queues import FairQueue
+from monitor.daemon.recorder import Recorder
+from monitor.daemon.tracker import StretchCache, Tracker
+from monitor.embed import Embedder
+from monitor.errors import DropReason, UnreachableError
+from monitor.match.align import Aligner, Options
+from monitor.match.identity import uuid7
+from monitor.match.score import Calibration
+from monitor.metrics import Metrics
+from monitor.record.rows import RecordedMatch
+from monitor.types import Embedded, MatchEvent, Neighbour, Window
+
+log = logging.getLogger(__name__)
+
+#: Below this a window is silence: its embedding would be that of rounding noise.
+SILENCE_DBFS = -70.0
+_MOST_QUERIES = 256
+_REFRESH_S = 2.0
+_LONGEST_WAIT_S = 10.0
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unheard:
+    """A stream was not heard until then; `final`: nobody listens to it any more."""
+
+    stream: str
+    until_s: float
+    final: bool = False
+
+
+@dataclass(kw_only=True)
+class Lane:
+    """One catalog: what waits to be searched in it, and the streams watched against it."""
+
+    reader: CatalogReader
+    embedder: Embedder
+    calibration: Calibration
+    queue: FairQueue[Embedded | Unheard]
+    trackers: dict[str, Tracker] = field(default_factory=dict)
+    stretches: StretchCache = field(init=False)
+    #: What Milvus said last, while it is away.
+    trouble: str | None = None
+
+    def __post_init__(self) -> None:
+        self.stretches = StretchCache(self.reader)
+
+
+@dataclass(kw_only=True)
+class Model:
+    """One embedder, its thread, and the windows that wait for it."""
+
+    embedder: Embedder
+    queue: FairQueue[Window | Unheard]
+    lanes: dict[str, Lane] = field(default_factory=dict)
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "model"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Bounds of the queues and batches."""
+
+    batch_windows: int
+    windows_capacity: int
+    backlog_s: float
+    search_interval_s: float
+
+
+class Pipeline:
+    """Owns the stages; streams push windows in, events leave through the recorder."""
+
+    def __init__(
+        self, *, recorder: Recorder, metrics: Metrics, limits: Limits, options: Options, top_k: int
+    ) -> None:
+        self._recorder, self._metrics, self._limits = recorder, metrics, limits
+        self._options, self._top_k = options, top_k
+        self._models: dict[str, Model] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._detaching: dict[str, asyncio.Event] = {}
+        self._closing = False
+
+    # -- building ----------------------------------------------------------------------------------------------------
+
+    def add_catalog(
+        self, *, name: str, model: str, embedder: Embedder, reader: CatalogReader, calibration: Calibration
+    ) -> None:
+        """Streams may be watched against this catalog. All catalogs are added before `run`."""
+        if model not in self._models:
+            windows: FairQueue[Window | Unheard] = FairQueue(
+                capacity=self._limits.windows_capacity, on_drop=partial(self._dropped, DropReason.OVERLOAD)
+            )
+            self._models[model] = Model(embedder=embedder, queue=windows)
+            self._watch_queue(f"windows_{model}", windows)
+        # Room for the backlog of a hundred streams; the vectors are small, audio never waits here.
+        capacity = max(int(self._limits.backlog_s / embedder.hop_s) * 100, 1000)
+        embeddings: FairQueue[Embedded | Unheard] = FairQueue(
+            capacity=capacity, on_drop=partial(self._dropped, DropReason.BACKLOG_FULL)
+        )
+        lane = Lane(reader=reader, embedder=embedder, calibration=calibration, queue=embeddings)
+        self._lanes[name] = self._models[model].lanes[name] = lane
+        self._watch_queue(f"embeddings_{name}", embeddings)
+        self._count_catalogs()
+
+    def attach(self, stream: str, catalogs: Sequence[str], open_matches: Iterable[RecordedMatch]) -> None:
+        """The stream's windows are searched in these catalogs; its open matches go on."""
+        rows = list(open_matches)
+        for name in catalogs:
+            lane = self._lanes[name]
+            aligner = Aligner(
+                stream=stream,
+                catalog=name,
+                model_id=lane.embedder.model_id,
+                window_s=lane.embedder.window_s,
+                hop_s=lane.embedder.hop_s,
+                calibration=lane.calibration,
+                options=self._options,
+                new_id=uuid7,
+                duration_s=partial(_duration_s, lane.reader),
+            )
+            mine = [row for row in rows if row.catalog == name and row.model_id == lane.embedder.model_id]
+            aligner.restore(mine)
+            aligner.resume_sequences({row.match_id: row.sequence + 1 for row in mine})
+            lane.trackers[stream] = Tracker(
+                aligner=aligner,
+                stretches=lane.stretches,
+                dimension=lane.embedder.dimension,
+                reference_hop_s=lane.embedder.hop_s,
+            )
+
+    def models_of(self, catalogs: Iterable[str]) -> dict[str, Embedder]:
+        """The embedders, by name, that these catalogs need."""
+        wanted = set(catalogs)
+        return {name: model.embedder for name, model in self._models.items() if wanted & model.lanes.keys()}
+
+    def set_options(self, options: Options, *, top_k: int) -> None:
+        """New thresholds hold from the next window on."""
+        self._options, self._top_k = options, top_k
+        for lane in self._lanes.values():
+            for tracker in lane.trackers.values():
+                tracker.aligner.options = options
+
+    @property
+    def options(self) -> Options:
+        """The thresholds in force."""
+        return self._options
+
+    # -- feeding -----------------------------------------------------------------------------------------------------
+
+    def submit(self, model: str, window: Window) -> None:
+        """The window will be embedded and searched, unless overload drops it."""
+        self._models[model].queue.put(window.stream, window)
+
+    def unheard(self, stream: str, until_s: float, *, final: bool = False) -> None:
+        """The stream is not heard: matches that wait too long end; all do when `final`."""
+        for model in self._models.values():
+            if any(stream in lane.trackers for lane in model.lanes.values()):
+                model.queue.put(stream, Unheard(stream=stream, until_s=until_s, final=final))
+
+    async def detach(self, stream: str, until_s: float, *, timeout_s: float = 5.0) -> list[MatchEvent]:
+        """Nobody listens to the stream any more: what it has submitted is through, its matches are over.
+
+        Returns the events of the catalogs that did not get there in time because Milvus is away.
+        """
+        over = self._detaching[stream] = asyncio.Event()
+        self.unheard(stream, until_s, final=True)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), timeout_s)
+        del self._detaching[stream]
+        late = [tracker for lane in self._lanes.values() if (tracker := lane.trackers.pop(stream, None))]
+        return [event for tracker in late for event in tracker.aligner.flush()]
+
+    @property
+    def trouble(self) -> dict[str, str]:
+        """Catalogs that cannot be searched now, and why."""
+        return {name: lane.trouble for name, lane in self._lanes.items() if lane.trouble is not None}
+
+    def close(self) -> None:
+        """No stream submits any more: `run` returns when what waits is through."""
+        self._closing = True
+        for model in self._models.values():
+            model.queue.close()
+
+    # -- the stages --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run the stages until closed and drained."""
+        try:
+            async with asyncio.TaskGroup() as stages:
+                refreshing = [
+                    stages.create_task(self._refresh(lane), name=f"refresh {name}")
+                    for name, lane in self._lanes.items()
+                ]
+                searching = [
+                    stages.create_task(self._search(lane), name=f"search {name}") for name, lane in self._lanes.items()
+                ]
+                for name, model in self._models.items():
+                    stages.create_task(self._embed(model), name=f"embed {name}")
+                await asyncio.gather(*searching)
+                for task in refreshing:
+                    task.cancel()
+        finally:
+            for model in self._models.values():
+                model.thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _embed(self, model: Model) -> None:
+        loop = asyncio.get_running_loop()
+        while await model.queue.wait():
+            items = model.queue.take(self._limits.batch_windows)
+            loud = [item for item in items if isinstance(item, Window) and item.level_dbfs > SILENCE_DBFS]
+            vectors = iter(())
+            if loud:
+                batch = np.stack([window.samples for window in loud])
+                self._metrics.embed_batch_windows.observe(len(batch))
+                with self._metrics.embed_duration.time():
+                    vectors = iter(await loop.run_in_executor(model.thread, model.embedder.embed, batch))
+            for item in items:
+                result: Embedded | Unheard
+                if isinstance(item, Window):
+                    heard = item.level_dbfs > SILENCE_DBFS
+                    result = Embedded(
+                        stream=item.stream,
+                        start_s=item.start_s,
+                        window_s=model.embedder.window_s,
+                        vector=next(vectors) if heard else None,
+                    )
+                else:
+                    result = item
+                for lane in model.lanes.values():
+                    if item.stream in lane.trackers:
+                        lane.queue.put(item.stream, result)
+        for lane in model.lanes.values():
+            lane.queue.close()
+
+    async def _search(self, lane: Lane) -> None:
+        while await lane.queue.wait():
+            if not self._closing:
+                # Windows of all streams gather, since a search costs the same for one query as for many.
+                await asyncio.sleep(self._limits.search_interval_s)
+            items = lane.queue.take(_MOST_QUERIES)
+            queries = [item.vector for item in items if isinstance(item, Embedded) and item.vector is not None]
+            neighbours: list[list[Neighbour]] | None = []
+            if queries:
+                with self._metrics.search_duration.time():
+                    search = partial(lane.reader.search, np.stack(queries), self._top_k)
+                    neighbours = await self._patiently(lane, search)
+            if neighbours is None:
+                for item in items:
+                    self._dropped(DropReason.SHUTDOWN, item.stream)
+                continue
+            found = iter(neighbours)
+            for item in items:
+                near = next(found) if isinstance(item, Embedded) and item.vector is not None else []
+                for event in await self._align(lane, item, near):
+                    await self._recorder.put(event)
+                await asyncio.sleep(0)
+
+    async def _align(self, lane: Lane, item: Embedded | Unheard, near: list[Neighbour]) -> list[MatchEvent]:
+        tracker = lane.trackers.get(item.stream)
+        if tracker is None:
+            return []
+        if isinstance(item, Embedded):
+            step = partial(tracker.step, item.start_s, item.vector, near)
+            return await self._patiently(lane, step) or []
+        events = tracker.aligner.unheard(item.until_s)
+        if item.final:
+            events += tracker.aligner.flush()
+            del lane.trackers[item.stream]
+            over = self._detaching.get(item.stream)
+            if over is not None and not any(item.stream in each.trackers for each in self._lanes.values()):
+                over.set()
+        return events
+
+    async def _patiently(self, lane: Lane, call: Callable[[], Awaitable[Result]]) -> Result | None:
+        """The call's result, however long Milvus is away; None if the daemon stops meanwhile."""
+        wait_s = 0.25
+        while True:
+            try:
+                result = await call()
+            except UnreachableError as error:
+                self._metrics.search_failures.labels(error.reason).inc()
+                if lane.trouble is None:
+                    log.warning("searches wait: %s", error, extra={"action": "searches_wait"})
+                lane.trouble = str(error)
+                if self._closing:
+                    return None
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+            else:
+                if lane.trouble is not None:
+                    log.info("searches are answered again", extra={"action": "searches_answered"})
+                lane.trouble = None
+                return result
+
+    async def _refresh(self, lane: Lane) -> None:
+        """References added or removed by a loader are seen within seconds."""
+        while True:
+            await asyncio.sleep(_REFRESH_S)
+            try:
+                changed = await lane.reader.refresh()
+            except UnreachableError as error:
+                self._metrics.store_failures.labels(error.reason).inc()
+                continue
+            if changed:
+                lane.stretches.clear()
+                self._count_catalogs()
+
+    # -- counting ----------------------------------------------------------------------------------------------------
+
+    def _count_catalogs(self) -> None:
+        references = [reference for lane in self._lanes.values() for reference in lane.reader.references.values()]
+        self._metrics.catalog_references.set(len(references))
+        self._metrics.catalog_windows.set(sum(reference.windows for reference in references))
+
+    def _dropped(self, reason: DropReason, stream: str) -> None:
+        self._metrics.windows_dropped.labels(stream, reason).inc()
+
+    def _watch_queue(self, name: str, queue: FairQueue[Window | Unheard] | FairQueue[Embedded | Unheard]) -> None:
+        self._metrics.queue_capacity.labels(name).set(queue.capacity)
+        self._metrics.queue_length.labels(name).set_function(lambda: float(len(queue)))
+
+
+def _duration_s(reader: CatalogReader, reference_id: str) -> float | None:
+    reference = reader.references.get(reference_id)
+    return None if reference is None else reference.duration_s

@@ -1,0 +1,116 @@
+"""One stream against one catalog: the look-back, the reference stretches that the aligner asks for, its events."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.match.align import Aligner, Stretch
+from monitor.match.line import Plane, make_plane
+from monitor.types import MatchEvent, Neighbour, Vectors
+
+#: References are fetched in pieces of so many seconds, so that a long one costs no more than a short one.
+_PIECE_S = 240.0
+#: No server repeats more than this: a stream so far behind itself had its clock set back.
+_SET_BACK_S = 120.0
+
+
+class StretchReader(Protocol):
+    """Where a reference's own vectors come from."""
+
+    async def stretch(self, reference_id: str, start_s: float, end_s: float) -> tuple[NDArray[np.float64], Vectors]:
+        """Starts (R,) in [start_s, end_s) and vectors (R, d) of the reference's windows."""
+
+
+class StretchCache:
+    """The pieces of references that open runs look at, least recently used first out."""
+
+    def __init__(self, reader: StretchReader, *, capacity_bytes: int = 64 << 20) -> None:
+        self._reader, self._capacity_bytes = reader, capacity_bytes
+        self._pieces: OrderedDict[tuple[str, int], tuple[NDArray[np.float64], Vectors]] = OrderedDict()
+        self._size_bytes = 0
+
+    async def stretch(self, reference_id: str, start_s: float, end_s: float) -> tuple[NDArray[np.float64], Vectors]:
+        """As `StretchReader.stretch`, read at most once while it stays in the cache."""
+        numbers = range(int(start_s // _PIECE_S), int(end_s // _PIECE_S) + 1)
+        pieces = [await self._piece(reference_id, number) for number in numbers]
+        starts_s = np.concatenate([starts for starts, _ in pieces])
+        inside = (starts_s >= start_s) & (starts_s < end_s)
+        if len(pieces) == 1:
+            return starts_s[inside], pieces[0][1][inside]
+        vectors = [vectors for starts, vectors in pieces if len(starts)]
+        if not vectors:
+            return starts_s, pieces[0][1]
+        return starts_s[inside], np.concatenate(vectors)[inside]
+
+    def clear(self) -> None:
+        """The catalog changed: what was read may be gone."""
+        self._pieces.clear()
+        self._size_bytes = 0
+
+    async def _piece(self, reference_id: str, number: int) -> tuple[NDArray[np.float64], Vectors]:
+        key = (reference_id, number)
+        if key in self._pieces:
+            self._pieces.move_to_end(key)
+            return self._pieces[key]
+        piece = await self._reader.stretch(reference_id, number * _PIECE_S, (number + 1) * _PIECE_S)
+        self._pieces[key] = piece
+        self._size_bytes += piece[1].nbytes
+        while self._size_bytes > self._capacity_bytes and len(self._pieces) > 1:
+            _, (_, vectors) = self._pieces.popitem(last=False)
+            self._size_bytes -= vectors.nbytes
+        return piece
+
+
+class Tracker:
+    """Feeds an aligner window by window; the same for live streams and for files."""
+
+    def __init__(self, *, aligner: Aligner, stretches: StretchCache, dimension: int, reference_hop_s: float) -> None:
+        self.aligner = aligner
+        self._stretches, self._reference_hop_s = stretches, reference_hop_s
+        self._silence = np.zeros(dimension, dtype=np.float32)
+        self._starts: deque[float] = deque()
+        self._vectors: deque[Vectors] = deque()
+
+    async def step(self, start_s: float, vector: Vectors | None, neighbours: Sequence[Neighbour]) -> list[MatchEvent]:
+        """The window is heard: what happened. After UnreachableError the same call may be made again.
+
+        A window that was heard before (servers send past audio on a reconnect) says nothing new.
+        """
+        events: list[MatchEvent] = []
+        if self._starts and start_s < self._starts[-1] - _SET_BACK_S:
+            events = self.aligner.flush()
+            self._starts.clear()
+            self._vectors.clear()
+        if self._starts and start_s < self._starts[-1]:
+            return events
+        if not self._starts or start_s > self._starts[-1]:
+            self._starts.append(start_s)
+            self._vectors.append(self._silence if vector is None else vector)
+            while self._starts[0] < start_s - self.aligner.options.look_back_s:
+                self._starts.popleft()
+                self._vectors.popleft()
+            self.aligner.observe(start_s, neighbours)
+        wanted = self.aligner.wanted()
+        planes: dict[Stretch, Plane | None] = {}
+        if wanted:
+            starts, vectors = np.array(self._starts), np.stack(self._vectors)
+            for stretch in wanted:
+                if stretch in planes:
+                    continue
+                reference_starts_s, reference_vectors = await self._stretches.stretch(
+                    stretch.reference_id, stretch.start_s, stretch.end_s
+                )
+                planes[stretch] = make_plane(
+                    reference_id=stretch.reference_id,
+                    window_starts_s=starts,
+                    window_vectors=vectors,
+                    reference_starts_s=reference_starts_s,
+                    reference_vectors=reference_vectors,
+                    reference_hop_s=self._reference_hop_s,
+                )
+        return events + self.aligner.advance(planes)

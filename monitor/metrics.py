@@ -1,0 +1,172 @@
+"""Every Prometheus metric of the daemon, in the order of the flow, on an injected registry.
+
+Labels are only stream, endpoint, reason, queue and state. A stream's series exist from the moment it is added, for
+every reason, so that rates exist before the first failure; they go when it goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from monitor.errors import DeliveryReason, DropReason, ServerReason, StreamReason
+from monitor.types import MatchState, StreamState
+
+_DURATION_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_DELAY_BUCKETS_S = (0.5, 1, 2, 3, 5, 8, 15, 30, 60)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """The metrics of one daemon; also what the deliverer counts with."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.build = Info("monitor_build", "Version of the daemon and its models.", registry=registry)
+        self.reload_successful = Gauge(
+            "monitor_config_last_reload_successful", "1 if the last reload was taken over.", registry=registry
+        )
+        self.reload_timestamp = Gauge(
+            "monitor_config_last_reload_success_timestamp_seconds",
+            "When a configuration was last taken over.",
+            registry=registry,
+        )
+        stream = ("stream",)
+        self.stream_up = Gauge(
+            "monitor_stream_up", "1 while the stream is heard, silence included.", stream, registry=registry
+        )
+        self.stream_state = Gauge(
+            "monitor_stream_state", "1 for the state that holds.", ("stream", "state"), registry=registry
+        )
+        self.stream_restarts = Counter(
+            "monitor_stream_restarts", "Times that listening failed.", ("stream", "reason"), registry=registry
+        )
+        self.stream_audio_seconds = Counter(
+            "monitor_stream_audio_seconds", "Audio received; its rate is 1 when healthy.", stream, registry=registry
+        )
+        self.stream_gap_seconds = Counter(
+            "monitor_stream_gap_seconds",
+            "Stream time not heard, counted when it is known.",
+            ("stream", "reason"),
+            registry=registry,
+        )
+        self.windows = Counter("monitor_windows", "Windows cut from the stream.", stream, registry=registry)
+        self.windows_dropped = Counter(
+            "monitor_windows_dropped", "Windows thrown away unsearched.", ("stream", "reason"), registry=registry
+        )
+        self.queue_length = Gauge("monitor_queue_length", "What waits in a queue.", ("queue",), registry=registry)
+        self.queue_capacity = Gauge("monitor_queue_capacity", "A queue's bound.", ("queue",), registry=registry)
+        self.embed_batch_windows = Histogram(
+            "monitor_embed_batch_windows", "Windows embedded at once.", buckets=_BATCH_BUCKETS, registry=registry
+        )
+        self.embed_duration = Histogram(
+            "monitor_embed_duration_seconds", "Time of one batch.", buckets=_DURATION_BUCKETS_S, registry=registry
+        )
+        self.search_duration = Histogram(
+            "monitor_search_duration_seconds", "Time of one search.", buckets=_DURATION_BUCKETS_S, registry=registry
+        )
+        self.search_failures = Counter(
+            "monitor_search_failures", "Searches that Milvus did not answer.", ("reason",), registry=registry
+        )
+        self.catalog_references = Gauge(
+            "monitor_catalog_references", "References that answer searches, of all catalogs.", registry=registry
+        )
+        self.catalog_windows = Gauge("monitor_catalog_windows", "Windows of those references.", registry=registry)
+        self.hits = Counter("monitor_hits", "Neighbours that lie on the line of a match.", stream, registry=registry)
+        self.matches = Counter(
+            "monitor_matches", "Matches that came to a state.", ("stream", "state"), registry=registry
+        )
+        self.matches_open = Gauge(
+            "monitor_matches_open", "Matches that are provisional or confirmed.", stream, registry=registry
+        )
+        self.infringements = Counter(
+            "monitor_infringements", "Confirmed matches that no licence covers.", stream, registry=registry
+        )
+        self.infringements_active = Gauge(
+            "monitor_infringements_active", "Such matches that are on air now.", stream, registry=registry
+        )
+        self.match_delay = Histogram(
+            "monitor_match_delay_seconds",
+            "From the start of an airing to its provisional event in the log.",
+            buckets=_DELAY_BUCKETS_S,
+            registry=registry,
+        )
+        self.store_duration = Histogram(
+            "monitor_store_duration_seconds", "Time of one write.", buckets=_DURATION_BUCKETS_S, registry=registry
+        )
+        self.store_failures = Counter(
+            "monitor_store_failures", "Writes that PostgreSQL did not take.", ("reason",), registry=registry
+        )
+        self.deliveries = Counter("monitor_deliveries", "Webhooks accepted.", ("endpoint",), registry=registry)
+        self.deliveries_failed = Counter(
+            "monitor_deliveries_failed", "Attempts not accepted.", ("endpoint", "reason"), registry=registry
+        )
+        self.deliveries_pending = Gauge(
+            "monitor_deliveries_pending", "Webhooks that wait.", ("endpoint",), registry=registry
+        )
+        for reason in ServerReason:
+            self.search_failures.labels(reason)
+            self.store_failures.labels(reason)
+
+    def add_stream(self, stream: str) -> None:
+        """All series of the stream exist."""
+        plain = (self.stream_up, self.stream_audio_seconds, self.windows, self.hits, self.matches_open)
+        for metric in (*plain, self.infringements, self.infringements_active):
+            metric.labels(stream)
+        for metric, values in self._by_stream():
+            for value in values:
+                metric.labels(stream, value)
+
+    def remove_stream(self, stream: str) -> None:
+        """No series of the stream exists."""
+        plain = (self.stream_up, self.stream_audio_seconds, self.windows, self.hits, self.matches_open)
+        with contextlib.suppress(KeyError):
+            for metric in (*plain, self.infringements, self.infringements_active):
+                metric.remove(stream)
+            for labelled, values in self._by_stream():
+                for value in values:
+                    labelled.remove(stream, value)
+
+    def set_stream_state(self, stream: str, state: StreamState) -> None:
+        """Exactly this state of the stream is 1."""
+        for each in StreamState:
+            self.stream_state.labels(stream, each).set(each is state)
+        self.stream_up.labels(stream).set(state in {StreamState.RECEIVING, StreamState.SILENT})
+
+    def add_endpoint(self, endpoint: str) -> None:
+        """All series of the endpoint exist."""
+        self.deliveries.labels(endpoint)
+        self.deliveries_pending.labels(endpoint)
+        for reason in DeliveryReason:
+            self.deliveries_failed.labels(endpoint, reason)
+
+    def remove_endpoint(self, endpoint: str) -> None:
+        """No series of the endpoint exists."""
+        with contextlib.suppress(KeyError):
+            self.deliveries.remove(endpoint)
+            self.deliveries_pending.remove(endpoint)
+            for reason in DeliveryReason:
+                self.deliveries_failed.remove(endpoint, reason)
+
+    def delivered(self, endpoint: str) -> None:
+        """An attempt was accepted."""
+        self.deliveries.labels(endpoint).inc()
+
+    def failed(self, endpoint: str, reason: DeliveryReason) -> None:
+        """An attempt was not accepted."""
+        self.deliveries_failed.labels(endpoint, reason).inc()
+
+    def pending(self, endpoint: str, deliveries: int) -> None:
+        """So many deliveries wait."""
+        self.deliveries_pending.labels(endpoint).set(deliveries)
+
+    def _by_stream(self) -> Iterable[tuple[Counter | Gauge, Iterable[str]]]:
+        return (
+            (self.stream_state, StreamState),
+            (self.stream_restarts, StreamReason),
+            (self.stream_gap_seconds, StreamReason),
+            (self.windows_dropped, DropReason),
+            (self.matches, MatchState),
+        )
