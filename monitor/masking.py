@@ -52,10 +52,8 @@ def mask_url(url: str) -> str:
     """
     if "://" not in url:
         return url
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:  # such as a password with an unescaped slash: nothing after the scheme can be trusted
+    parts = _split(url)
+    if parts is None:
         return f"{url.partition('://')[0]}://{MASK}"
     host = _host(parts)
     path = "/".join(_mask_segment(segment) for segment in parts.path.split("/"))
@@ -89,10 +87,8 @@ def url_secrets(url: str) -> set[str]:
     """The parts of a URL that `mask_url` hides, as they stand and (un)quoted, to be looked for in foreign messages."""
     if "://" not in url:
         return set()
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
+    parts = _split(url)
+    if parts is None:
         return {url.partition("://")[2]}
     credentials = parts.netloc.rpartition("@")[0]
     found = {credentials, credentials.partition(":")[2]}
@@ -100,6 +96,17 @@ def url_secrets(url: str) -> set[str]:
     found |= {p.rpartition("=")[2] for p in parts.query.split("&") if _mask_parameter(p) != p}
     found |= {unquote(text) for text in found} | {quote(text, safe="") for text in found}
     return found - {""}
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts; None if a password with an unescaped slash or the like may have put the borders in wrong places."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    borders_are_doubtful = ":" in parts.netloc and "@" in parts.path + parts.query + parts.fragment
+    return None if borders_are_doubtful else parts
 
 
 def _host(parts: SplitResult) -> str:

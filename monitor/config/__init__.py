@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from monitor.config.diff import Diff, diff
-from monitor.config.load import load
+from monitor.config.document import Problem
+from monitor.config.load import InvalidConfigError, load
 from monitor.config.schema import (
     Catalog,
     Config,
@@ -21,9 +22,10 @@ from monitor.config.schema import (
     Stream,
     Webhook,
 )
-from monitor.config.show import json_schema, show
+from monitor.config.show import json_schema, show, show_yaml
 
 __all__ = [
-    "Catalog", "Config", "Diff", "EmbedderName", "Ffmpeg", "Http", "Log", "LogFormat", "LogLevel", "MatchRules",
-    "Milvus", "Pipeline", "Postgres", "Retention", "Stream", "Webhook", "diff", "json_schema", "load", "show",
+    "Catalog", "Config", "Diff", "EmbedderName", "Ffmpeg", "Http", "InvalidConfigError", "Log", "LogFormat", "LogLevel",
+    "MatchRules", "Milvus", "Pipeline", "Postgres", "Problem", "Retention", "Stream", "Webhook", "diff", "json_schema",
+    "load", "show", "show_yaml",
 ]  # fmt: skip

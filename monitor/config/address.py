@@ -43,8 +43,13 @@ def check_postgres(dsn: str) -> str | None:
     try:
         psycopg.conninfo.conninfo_to_dict(dsn)
     except psycopg.Error:  # its message quotes the string, password and all
-        return "is not a connection string such as postgresql://user@host/database"
+        return "is not a connection string such as postgresql://host/database"
     return None
+
+
+def postgres_password(dsn: str) -> str:
+    """The password within a connection string; empty if there is none."""
+    return str(psycopg.conninfo.conninfo_to_dict(dsn).get("password", ""))
 
 
 def is_path(address: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from monitor.masking import mask_text
 
 KeyPath = tuple[str | int, ...]
 
@@ -26,6 +29,10 @@ class Problem:
     def __str__(self) -> str:
         where = f"{self.source}:{self.line}" if self.line else self.source
         return f"{where}: {dotted(self.key)}: {self.message}" if self.key else f"{where}: {self.message}"
+
+    def as_json(self) -> dict[str, str | int | None]:
+        """The problem for programs."""
+        return {"source": self.source, "line": self.line, "key": dotted(self.key), "message": mask_text(self.message)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +85,8 @@ def parse(path: Path) -> Document:
     finally:
         if loader is not None:
             loader.dispose()
+    if data is None:
+        return Document()
     if not isinstance(data, dict):
         return failed("must be a mapping of keys, such as 'streams:'", node.start_mark.line + 1)
     return Document(data=data, lines=reader.lines, problems=tuple(reader.problems))
@@ -149,7 +158,9 @@ class _Reader:
         if tag in {"str", "null", "bool"}:
             return self.loader.construct_object(node)
         if tag in {"int", "float"}:
-            return (int if tag == "int" else float)(node.value)
+            with contextlib.suppress(ValueError):  # Python's limit on the digits of an integer
+                return (int if tag == "int" else float)(node.value)
+            raise yaml.constructor.ConstructorError(None, None, "a number has too many digits", node.start_mark)
         raise yaml.constructor.ConstructorError(None, None, f"the tag {node.tag} is not allowed", node.start_mark)
 
 

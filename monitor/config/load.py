@@ -20,13 +20,25 @@ from monitor.masking import mask_text
 _SECRET_KEYS = {"dsn", "uri", "token", "url", "urls", "secret", "previous_secret", "headers"}
 
 
+class InvalidConfigError(ConfigError):
+    """A configuration has problems; the message lists them all."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(
+            sorted(set(problems), key=lambda problem: (problem.source, problem.line or 0, str(problem)))
+        )
+        lines = [mask_text(str(problem)) for problem in self.problems]
+        many = "".join(f"\n  {line}" for line in lines)
+        super().__init__(lines[0] if len(lines) == 1 else f"the configuration has {len(lines)} problems:{many}")
+
+
 def load(path: Path | None, *, environ: Mapping[str, str], data_dir: Path | None = None) -> Config:
     """The configuration of the file (None: defaults), with the environment's values before the file's.
 
     `data_dir` comes before MONITOR_DATA_DIR, and that before the file's. Files of secrets are read now. Paths in the
     file are relative to its directory.
 
-    Raises ConfigError with every problem found, a line each.
+    Raises InvalidConfigError with every problem found.
     """
     document = parse(path) if path else Document()
     source = str(path) if path else "configuration"
@@ -40,22 +52,14 @@ def load(path: Path | None, *, environ: Mapping[str, str], data_dir: Path | None
     except ValidationError as error:
         told = {problem.key for problem in problems}
         for details in error.errors(include_url=False):
-            if details["type"] == "too_short" and details["input"]:
+            if details["type"] == "too_short" and details["input"] and isinstance(details["input"], list):
                 continue  # its entries are wrong, and each says so
             key = _key(details)
             if not told & {key, (*key[:-1], f"{key[-1]}_file")}:
                 problems.append(resolver.located(key, _message(details, key)))
     if problems or config is None:
-        raise ConfigError(_summary(problems))
+        raise InvalidConfigError(problems)
     return config
-
-
-def _summary(problems: Sequence[Problem]) -> str:
-    ordered = sorted(set(problems), key=lambda problem: (problem.source, problem.line or 0))
-    if len(ordered) == 1:
-        return mask_text(str(ordered[0]))
-    lines = "\n".join(f"  {problem}" for problem in ordered)
-    return mask_text(f"the configuration has {len(ordered)} problems:\n{lines}")
 
 
 def _key(details: ErrorDetails) -> KeyPath:
@@ -69,12 +73,13 @@ def _message(details: ErrorDetails, key: KeyPath) -> str:
     if kind == "extra_forbidden":
         return f"is not a key{did_you_mean(name, parent.model_fields) if parent else ''}"
     if kind == "missing":
-        other = f", or {name}_file" if parent and f"{name}_file" in parent.model_fields else ""
-        return f"is required: give {name}{other}"
+        in_file = parent is not None and f"{name}_file" in parent.model_fields
+        return f"is required: give {name} or {name}_file" if in_file else "is required"
     if details["loc"] and details["loc"][-1] == "[key]":
         return "is not the name of a header"
     expected = _expected(details, name)
-    return expected if _is_secret(key) else f"{expected}, not {_shown(value)}"
+    is_shown = not _is_secret(key) and not isinstance(value, list | dict)
+    return f"{expected}, not {_shown(value)}" if is_shown else expected
 
 
 def _expected(details: ErrorDetails, name: str) -> str:
@@ -83,7 +88,8 @@ def _expected(details: ErrorDetails, name: str) -> str:
         return details["msg"].removeprefix("Value error, ")
     if kind == "model_type":
         model = _model_at(_key(details))
-        return f"must be a mapping of keys ({', '.join(model.model_fields)})" if model else "must be a mapping of keys"
+        keys = list(model.model_fields if model else ())
+        return f"must be a mapping of keys ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
     if kind == "tuple_type":
         return "must be a list, each entry after a '-'"
     if kind == "string_type":
@@ -93,9 +99,11 @@ def _expected(details: ErrorDetails, name: str) -> str:
         return "must be letters, digits, '.', '_' and '-', at most 63, the first a letter or digit"
     if kind in {"string_too_short", "too_short"}:
         least = context["min_length"]
-        return f"must have at least {least} {'characters' if kind == 'string_too_short' else 'entry'}"
+        return f"must have at least {least} {'entry' if isinstance(details['input'], list) else 'characters'}"
     if kind == "bool_type":
         return "must be true or false"
+    if kind in {"int_type", "int_from_float", "float_type"}:
+        return "must be a number" if kind == "float_type" else "must be a whole number"
     return details["msg"].replace("Input should be", "must be").replace("String should", "must")
 
 

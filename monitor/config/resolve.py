@@ -175,7 +175,8 @@ class Resolver:
             if not colon or not name.strip():
                 message = f"{section['headers_file']} has no 'Name: value' in line {number}"
                 self._refuse((*key, "headers_file"), message)
-            headers[name.strip()] = value.strip()
+            else:
+                headers[name.strip()] = value.strip()
         if isinstance(section.get("headers", {}), dict):
             section["headers"] = headers | section.get("headers", {})
 

@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from monitor import masking
+from monitor.config.address import postgres_password
 from monitor.types import MatchState
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -112,6 +113,8 @@ class Catalog(Section):
 
 class Stream(Section):
     """Something that plays for ever. Exactly one of url, urls and url_file says where."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [key]} for key in ("url", "urls", "url_file")]})
 
     name: Name = Field(title="Name", description="Letters, digits, '.', '_' and '-'; unique.")
     url: str | None = Field(
@@ -227,9 +230,7 @@ class Webhook(Section):
     name: Name = Field(title="Name", description="Letters, digits, '.', '_' and '-'; unique.")
     url: SecretStr = Field(title="URL", description="Address (http or https) that receives POST requests.")
     url_file: Path | None = Field(default=None, title="URL file", description="File that holds the address.")
-    secret: SecretStr | None = Field(
-        default=None, title="Secret", description="Signing key: whsec_ and base64, or at least 16 characters."
-    )
+    secret: SecretStr = Field(title="Secret", description="Signing key: whsec_ and base64, or at least 16 characters.")
     secret_file: Path | None = Field(default=None, title="Secret file", description="File that holds the signing key.")
     previous_secret: SecretStr | None = Field(
         default=None, title="Previous secret", description="Second signing key, valid while keys are changed."
@@ -351,4 +352,6 @@ class Config(Section):
                     found |= {part for text in sensitive for part in (text, text.rpartition(" ")[2])}
         for stream in self.streams:
             found |= {secret for address in stream.addresses for secret in masking.url_secrets(address)}
+        if self.postgres:
+            found.add(postgres_password(self.postgres.dsn.get_secret_value()))
         return frozenset(secret for secret in found if len(secret) >= 4)

@@ -23,8 +23,14 @@ def show_yaml(config: Config) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of the configuration file, for editors."""
+    """The JSON Schema (2020-12) of the configuration file, for editors. A secret may be given in a file instead."""
     schema = Config.model_json_schema()
+    for section in schema["$defs"].values():
+        required = section.get("required", [])
+        in_files = [key for key in required if f"{key}_file" in section["properties"]]
+        if in_files:
+            section["required"] = [key for key in required if key not in in_files]
+            section["allOf"] = [{"oneOf": [{"required": [key]}, {"required": [f"{key}_file"]}]} for key in in_files]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "monitor"}
 
 
