@@ -76,7 +76,7 @@ class Postgres(Section):
 class Milvus(Section):
     """A Milvus server of your own. Without this section Milvus Lite runs in the data directory."""
 
-    uri: SecretStr = Field(title="URI", description="Address, such as http://host:19530.")
+    uri: str = Field(title="URI", repr=False, description="Address, such as http://host:19530.")
     token: SecretStr | None = Field(default=None, title="Token", description="API key, or user:password.")
     token_file: Path | None = Field(default=None, title="Token file", description="File that holds the token.")
 
@@ -352,6 +352,8 @@ class Config(Section):
                     found |= {part for text in sensitive for part in (text, text.rpartition(" ")[2])}
         for stream in self.streams:
             found |= {secret for address in stream.addresses for secret in masking.url_secrets(address)}
+        if self.milvus:
+            found |= masking.url_secrets(self.milvus.uri)
         if self.postgres:
             found.add(postgres_password(self.postgres.dsn.get_secret_value()))
         return frozenset(secret for secret in found if len(secret) >= 4)

@@ -51,8 +51,6 @@ def _plain(value: Any, name: str = "") -> Any:
 def _masked(secret: str, name: str) -> str:
     if name == "url":
         return mask_path(secret)
-    if name == "uri":
-        return mask_url(secret)
     if name == "dsn":
         return mask_text(secret)
     return MASK
