@@ -106,7 +106,12 @@ class Store:
             )
 
     async def record_gap(self, gap: Gap, *, epoch: int) -> None:
-        """The span is in the log as not heard; a gap that goes on is recorded again with the same start."""
+        """The span is in the log as not heard; a gap that goes on is recorded again with the same start.
+
+        A span without length, to the microsecond, is none.
+        """
+        if at(gap.end_s) <= at(gap.start_s):
+            return
         async with transaction(self._pool, f"record a gap of {gap.stream}") as connection:
             await _hold(connection, {gap.stream: epoch})
             await connection.execute(

@@ -446,6 +446,13 @@ async def test_a_gap_that_goes_on_is_one_row(store: Store, listings: Listings, e
     assert await listings.gaps() == [Gap(stream="radio", start_s=EVENING_S, end_s=EVENING_S + 60, reason="dns")]
 
 
+async def test_a_gap_without_length_is_none(store: Store, listings: Listings, epoch: int) -> None:
+    for length_s in (0.0, -1.0, 1e-7):
+        gap = Gap(stream="radio", start_s=EVENING_S, end_s=EVENING_S + length_s, reason="dns")
+        await store.record_gap(gap, epoch=epoch)
+    assert await listings.gaps() == []
+
+
 async def test_how_far_a_stream_was_heard_never_goes_back(store: Store, listings: Listings, epoch: int) -> None:
     assert await store.heard_until("radio") is None
     for until_s in (EVENING_S, EVENING_S + 5, EVENING_S + 3):
