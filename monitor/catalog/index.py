@@ -46,8 +46,9 @@ _NOT_LOADED = 101
 #: stays under the server's limit of pings, which pymilvus's default breaks, so that long calls were cut off.
 _CHANNEL = {"grpc.use_local_subchannel_pool": 1, "grpc.keepalive_time_ms": 400_000}
 
-# It prints a traceback for each error that it also raises.
-logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+# They write, some with a traceback, what is raised as well.
+for _name in ("decorators", "client.connection_manager", "client.iterator.query_iterator"):
+    logging.getLogger(f"pymilvus.{_name}").setLevel(logging.CRITICAL)
 log = logging.getLogger(__name__)
 
 

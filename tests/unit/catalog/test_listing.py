@@ -91,8 +91,7 @@ def test_names_in_either_unicode_form_have_one_id(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_utf8_is_refused_by_itself(tmp_path: Path) -> None:
     _files(tmp_path, "good.mp3")
-    with open(os.fsencode(tmp_path) + b"/bad\xff.mp3", "wb") as file:
-        file.write(b"sound")
+    _files(tmp_path, os.fsdecode(b"bad\xff.mp3"))
     items = listed([tmp_path])
     assert _ids(items) == ["good"]
     assert _reasons(items) == [f"the name '{tmp_path}/bad\\udcff.mp3' is not UTF-8; rename the file"]
@@ -205,9 +204,9 @@ def test_an_id_that_a_manifest_gives_wins_over_a_derived_one(tmp_path: Path) -> 
     (tmp_path / "list.csv").write_text("id,path\na,other.mp3\n")
     items = listed([tmp_path / "x"], manifests=[tmp_path / "list.csv"])
     assert [item.path for item in items if item.problem is None] == [tmp_path / "other.mp3"]
+    one, two = tmp_path / "x/a.mp3", tmp_path / "other.mp3"
     assert _reasons(items) == [
-        f"the id 'a' would stand for both {tmp_path}/x/a.mp3 and {tmp_path}/other.mp3;"
-        " rename one, or give ids in a manifest"
+        f"the id 'a' would stand for both {one} and {two}; rename one, or give ids in a manifest"
     ]
 
 

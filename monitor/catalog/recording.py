@@ -1,0 +1,90 @@
+"""A file's sound as vectors: decoded, sliced and embedded in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from monitor.audio.decode import decode_file
+from monitor.audio.ffmpeg import FfmpegProgram
+from monitor.audio.window import Spans
+from monitor.catalog.index import MAX_WINDOWS
+from monitor.embed import Embedder
+from monitor.errors import InputError
+from monitor.types import Samples, Vectors
+
+#: Windows quieter than this are left out: they are like all other silence.
+SILENCE_DBFS = -70.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recording:
+    """What a catalog keeps of a file. Vectors of an hour take 4 to 14 MB; its samples are gone."""
+
+    duration_s: float
+    #: All windows of the sound, silent ones too.
+    windows: int
+    #: Which of them have a vector, ascending, (n,), and their vectors, (n, dimension); none after a mere check.
+    kept: NDArray[np.int64]
+    vectors: Vectors
+    #: SHA-256 (hex) of the samples as 16-bit integers at the embedder's rate.
+    audio_sha256: str
+
+
+async def read_recording(
+    path: Path,
+    *,
+    embedder: Embedder,
+    ffmpeg: FfmpegProgram,
+    executor: Executor | None,
+    on_audio: Callable[[float], None] = lambda _: None,
+) -> Recording:
+    """Decode the file and embed its windows, on `executor`'s thread; without one, only check that it can be loaded.
+
+    `on_audio` is told the seconds of each stretch that is done. Raises InputError as `decode_file` does, also for a
+    file that is cut off, and for one of more windows than a reference may have.
+    """
+    loop = asyncio.get_running_loop()
+    spans = Spans(window_samples=embedder.window_samples, hop_samples=embedder.hop_samples)
+    digest = hashlib.sha256()
+    samples, windows = 0, 0
+    kept: list[NDArray[np.int64]] = []
+    vectors: list[Vectors] = []
+    decoding = decode_file(path, sample_rate_hz=embedder.sample_rate_hz, ffmpeg=ffmpeg)
+    async with aclosing(decoding) as blocks:  # type: ignore[type-var]
+        async for block in blocks:
+            samples += block.size
+            digest.update(np.round(np.clip(block, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
+            if (span := spans.push(block)) is not None:
+                first, sound = span
+                loud = await asyncio.to_thread(_loud, sound, embedder)
+                windows = first + len(loud)
+                if windows > MAX_WINDOWS:
+                    hours = MAX_WINDOWS * embedder.hop_s / 3600
+                    raise InputError(f"{path} is longer than the {hours:.0f} hours of a reference; cut it into parts")
+                kept.append(first + np.flatnonzero(loud))
+                if executor is not None and loud.any():
+                    vectors.append((await loop.run_in_executor(executor, embedder.embed_span, sound))[loud])
+            on_audio(block.size / embedder.sample_rate_hz)
+    return Recording(
+        duration_s=samples / embedder.sample_rate_hz,
+        windows=windows,
+        kept=np.concatenate(kept) if kept else np.empty(0, dtype=np.int64),
+        vectors=np.concatenate(vectors) if vectors else np.empty((0, embedder.dimension), dtype=np.float32),
+        audio_sha256=digest.hexdigest(),
+    )
+
+
+def _loud(sound: Samples, embedder: Embedder) -> NDArray[np.bool_]:
+    windows = sliding_window_view(sound, embedder.window_samples)[:: embedder.hop_samples]
+    power = np.einsum("ij,ij->i", windows, windows) / embedder.window_samples
+    return np.asarray(power > 10.0 ** (SILENCE_DBFS / 10.0))

@@ -1,0 +1,121 @@
+"""What those who only read a catalog see of it: its ready references, their nearest windows, their own vectors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg_pool import AsyncConnectionPool
+
+from monitor.catalog.index import WINDOW_BITS, VectorIndex, damaged, vector_id
+from monitor.catalog.references import CatalogRow, References
+from monitor.catalog.writer import in_thread, open_index
+from monitor.embed import Embedder
+from monitor.types import Neighbour, Reference, Vectors
+
+#: Neighbours asked for, in place of k, where vectors of references that are not ready took places among the k.
+_MORE = 8
+
+
+class CatalogReader:
+    """A view of one catalog, as of the last `refresh`. Methods raise UnreachableError when a server does not answer."""
+
+    def __init__(self, *, catalog: CatalogRow, index: VectorIndex, references: References) -> None:
+        self.name = catalog.name
+        self.catalog = catalog
+        self._index = index
+        self._source = references
+        self._version: int | None = None
+        self._by_number: Mapping[int, Reference] = {}
+        self._by_id: Mapping[str, Reference] = {}
+
+    @classmethod
+    async def open(
+        cls,
+        *,
+        name: str,
+        pool: AsyncConnectionPool[Any],
+        milvus_uri: str,
+        milvus_token: str | None,
+        embedder: Embedder,
+    ) -> CatalogReader:
+        """The catalog as it is now; one that nobody has filled yet is made, empty.
+
+        Raises ConfigError, with both ids, when it was made by another model; UnreachableError.
+        """
+        references = References(pool)
+        catalog = await references.create_catalog(name, embedder)
+        index = await in_thread(open_index, milvus_uri, milvus_token, catalog)
+        reader = cls(catalog=catalog, index=index, references=references)
+        await reader.refresh()
+        return reader
+
+    @property
+    def references(self) -> Mapping[str, Reference]:
+        """The ready references by id."""
+        return self._by_id
+
+    async def refresh(self) -> bool:
+        """References added, replaced or removed until now are seen. True if there were any."""
+        version = await self._source.version(self.name)
+        if version == self._version:
+            return False
+        ready = await self._source.ready(self.name)
+        self._version, self._by_number = version, ready
+        self._by_id = {reference.reference_id: reference for reference in ready.values()}
+        self._index.fit_search_to_size(sum(reference.windows for reference in ready.values()))
+        return True
+
+    async def search(self, vectors: Vectors, k: int) -> list[list[Neighbour]]:
+        """For each of the vectors (Q, dimension) its k nearest windows of ready references, best first; one call."""
+        if not len(vectors):
+            return []
+        # They are found by the version that was read, even if `refresh` reads another meanwhile.
+        by_number, hop_s = self._by_number, self.catalog.hop_s
+        ids, similarities = await asyncio.to_thread(self._index.search, vectors, k)
+        found = [_neighbours(*row, by_number, hop_s) for row in zip(ids, similarities, strict=True)]
+        short = [row for row, near in enumerate(found) if len(near) < k and ids[row, -1] >= 0]
+        if short:
+            ids, similarities = await asyncio.to_thread(self._index.search, vectors[short], k * _MORE)
+            for row, *result in zip(short, ids, similarities, strict=True):
+                found[row] = _neighbours(*result, by_number, hop_s)[:k]
+        return found
+
+    async def stretch(self, reference_id: str, start_s: float, end_s: float) -> tuple[NDArray[np.float64], Vectors]:
+        """Starts (R,) in [start_s, end_s), ascending, and vectors (R, dimension) of a reference's own windows.
+
+        Silent windows have none. Nothing comes of a reference that is not there any more.
+        """
+        nothing = np.empty(0), np.empty((0, self.catalog.dimension), dtype=np.float32)
+        if (reference := self._by_id.get(reference_id)) is None:
+            return nothing
+        hop_s, windows = self.catalog.hop_s, self.catalog.windows_in(reference.duration_s)
+        first, last = max(0, int(start_s / hop_s) - 1), min(windows, int(end_s / hop_s) + 2)
+        within = [window for window in range(first, last) if start_s <= window * hop_s < end_s]
+        if not within:
+            return nothing
+        ids, vectors = await asyncio.to_thread(
+            self._index.vectors, [vector_id(reference.number, window) for window in within]
+        )
+        sound = ~damaged(vectors)
+        return (ids[sound] & ((1 << WINDOW_BITS) - 1)) * hop_s, vectors[sound]
+
+    async def close(self) -> None:
+        """The connection to Milvus is given back."""
+        await in_thread(self._index.close)
+
+
+def _neighbours(
+    ids: NDArray[np.int64], similarities: NDArray[np.float32], by_number: Mapping[int, Reference], hop_s: float
+) -> list[Neighbour]:
+    found = []
+    for key, similarity in zip(ids.tolist(), similarities.tolist(), strict=True):
+        if key >= 0 and (reference := by_number.get(key >> WINDOW_BITS)) is not None:
+            window = key & ((1 << WINDOW_BITS) - 1)
+            found.append(
+                Neighbour(reference_id=reference.reference_id, reference_start_s=window * hop_s, similarity=similarity)
+            )
+    return found
