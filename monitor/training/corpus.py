@@ -97,7 +97,15 @@ def load(cache: Path) -> Corpus:
     return Corpus(audio=np.memmap(cache / "audio.i16", dtype="<i2", mode="r"), items=items)
 
 
-def build(corpus: Path, cache: Path, *, seed: int, parallel: int = 2, say: Callable[[str], None] = print) -> Corpus:
+def build(
+    corpus: Path,
+    cache: Path,
+    *,
+    seed: int,
+    parallel: int = 2,
+    speeches: int = 80,
+    say: Callable[[str], None] = print,
+) -> Corpus:
     """Decode everything below `corpus` (one directory per package) into `cache`; a finished cache is left as it is."""
     if (cache / "corpus.json").is_file():
         return load(cache)
@@ -121,7 +129,7 @@ def build(corpus: Path, cache: Path, *, seed: int, parallel: int = 2, say: Calla
         say(f"{len(items)} files decoded, {end / SAMPLE_RATE_HZ / 3600:.1f} h")
         music = [item for item in items if item.kind == "music"]
         keep(_coded(music, corpus, ffmpeg, pool, seed))
-        keep(_spoken(ffmpeg, pool, seed))
+        keep(_spoken(ffmpeg, pool, seed, speeches))
         say(f"{len(items)} items with coded copies and speech, {end / SAMPLE_RATE_HZ / 3600:.1f} h")
     (cache / "corpus.json").write_text(json.dumps([asdict(item) for item in items]))
     return load(cache)
@@ -185,8 +193,8 @@ def _coded(
             yield Item(**{**asdict(item), "codec": name, "codec_start_samples": start}), samples
 
 
-def _spoken(ffmpeg: str, pool: ThreadPoolExecutor, seed: int) -> Iterator[tuple[Item, NDArray[np.int16]]]:
-    """Let espeak-ng read word salad in many voices; half of the speakers are kept for development."""
+def _spoken(ffmpeg: str, pool: ThreadPoolExecutor, seed: int, count: int) -> Iterator[tuple[Item, NDArray[np.int16]]]:
+    """Let espeak-ng read word salad in many voices; every fourth, of speakers of its own, is for development."""
     program = shutil.which("espeak-ng")
     if program is None:
         raise MissingPartError("espeak-ng is not installed; training needs it for speech (Debian: espeak-ng)")
@@ -203,6 +211,6 @@ def _spoken(ffmpeg: str, pool: ThreadPoolExecutor, seed: int) -> Iterator[tuple[
             wav.flush()
             return _decode(ffmpeg, "-i", wav.name)
 
-    for number, samples in enumerate(pool.map(speak, range(80))):
+    for number, samples in enumerate(pool.map(speak, range(count))):
         package = DEVELOPMENT[0] if number % 4 == 3 else "espeak-ng"
         yield Item(package=package, path=f"espeak-ng/{number}", kind="voice", offset_samples=0, samples=0), samples

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from monitor.training.degrade import Degrader, beds
 from monitor.training.network import Network, standardise
 from monitor.training.pairs import NEAR_S, PER_PIECE, Batch, Pairs
 
+#: A drawn batch, with the log power of its clean and of its degraded windows.
+Prepared = tuple[Batch, Tensor, Tensor]
 _TEMPERATURE = 0.05
 _RATE = 2e-3
 _WEIGHT_DECAY = 0.02
@@ -29,7 +32,7 @@ _AVERAGE = 0.995
 #: Clean windows this alike (cosine of standardised log power) are taken for repeats of one sound, not for negatives.
 _REPEAT = 0.93
 _TELL_STEPS = 25
-_KEEP_STEPS = 150
+_KEEP_STEPS = 100
 _CHECK_BATCHES = 4
 #: Pairs that are degraded at once: as many as stay in the processor's cache.
 _ROWS = 32
@@ -104,31 +107,45 @@ def train(
         say(f"goes on from step {run.step}")
     degrader = Degrader(front_end, beds(corpus, development=False, seed=seed))
     pairs = Pairs(corpus, development=False, stretch_samples=degrader.stretch_samples, seed=seed)
-    check = development_windows(corpus, front_end, seed=seed)
-    began, losses, top1s = time.monotonic() - run.minutes * 60, [], []
-    while (share := budget.share(run.step, run.minutes)) < 1.0:
-        rate = _RATE * min(1.0, (run.step + 1) / _WARM_UP_STEPS) * 0.5 * (1 + math.cos(math.pi * share))
-        for group in run.optimiser.param_groups:
-            group["lr"] = max(rate, 1e-6)
-        batch = pairs.batch(run.step)
-        loss, top1 = _step(run, batch, degrader, torch.Generator().manual_seed(seed * 1_000_003 + run.step))
-        run.step += 1
-        run.minutes = (time.monotonic() - began) / 60
-        losses.append(loss)
-        top1s.append(top1)
-        if run.step % _TELL_STEPS == 0:
-            mean, right = sum(losses) / len(losses), sum(top1s) / len(top1s)
-            say(f"step {run.step} minute {run.minutes:.1f} rate {rate:.1e} loss {mean:.3f} top-1 {right:.3f}")
-            if run.step % _KEEP_STEPS != 0:
-                continue
-            run.save(checkpoint)
-            found = development_top1(run.average, check)
-            row = {"step": run.step, "minutes": round(run.minutes, 1), "rate": rate, "loss": round(mean, 3)}
-            row |= {"train_top1": round(right, 4), "development_top1": round(found, 4)}
-            with curve.open("a") as out:
-                out.write(json.dumps(row) + "\n")
-            say(f"development top-1 {found:.3f}")
-            losses, top1s = [], []
+    check: list[tuple[Tensor, Tensor]] = []
+
+    def prepare(step: int) -> Prepared:
+        batch = pairs.batch(step)
+        return batch, *_windows(batch, degrader, torch.Generator().manual_seed(seed * 1_000_003 + step))
+
+    losses: list[float] = []
+    top1s: list[float] = []
+    began = time.monotonic() - run.minutes * 60
+    # The next batch is degraded on a thread of its own: thousands of small operations, each of which would wait for
+    # both processors if it were split between them, which on a busy machine takes longer than the operation.
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as ahead:
+        coming = ahead.submit(prepare, run.step)
+        while (share := budget.share(run.step, run.minutes)) < 1.0:
+            rate = _RATE * min(1.0, (run.step + 1) / _WARM_UP_STEPS) * 0.5 * (1 + math.cos(math.pi * share))
+            for group in run.optimiser.param_groups:
+                group["lr"] = max(rate, 1e-6)
+            prepared = coming.result()
+            coming = ahead.submit(prepare, run.step + 1)
+            loss, top1 = _step(run, *prepared)
+            run.step += 1
+            run.minutes = (time.monotonic() - began) / 60
+            losses.append(loss)
+            top1s.append(top1)
+            if run.step % _TELL_STEPS == 0:
+                mean, right = sum(losses) / len(losses), sum(top1s) / len(top1s)
+                say(f"step {run.step} minute {run.minutes:.1f} rate {rate:.1e} loss {mean:.3f} top-1 {right:.3f}")
+                if run.step % _KEEP_STEPS != 0:
+                    continue
+                run.save(checkpoint)
+                check = check or development_windows(corpus, front_end, seed=seed)
+                found = development_top1(run.average, check)
+                row = {"step": run.step, "minutes": round(run.minutes, 1), "rate": rate, "loss": round(mean, 3)}
+                row |= {"train_top1": round(right, 4), "development_top1": round(found, 4)}
+                with curve.open("a") as out:
+                    out.write(json.dumps(row) + "\n")
+                say(f"development top-1 {found:.3f}")
+                losses.clear()
+                top1s.clear()
     run.save(checkpoint)
     return run
 
@@ -161,14 +178,13 @@ def _windows(batch: Batch, degrader: Degrader, dice: torch.Generator) -> tuple[T
     return torch.cat([clean for clean, _ in made]), torch.cat([heard for _, heard in made])
 
 
-def _step(run: Run, batch: Batch, degrader: Degrader, dice: torch.Generator) -> tuple[float, float]:
-    clean, heard = _windows(batch, degrader, dice)
+def _step(run: Run, batch: Batch, clean: Tensor, heard: Tensor) -> tuple[float, float]:
     standard = standardise(torch.cat([clean, heard]))
-    alike = _alike(batch, standard[: len(clean)])
+    out = alike(batch, standard[: len(clean)])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         raw = run.network.raw(standard)
     vectors = functional.normalize(raw.float())
-    loss, top1 = nt_xent(vectors, alike)
+    loss, top1 = nt_xent(vectors, out)
     run.optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(run.network.parameters(), 5.0)
@@ -180,22 +196,25 @@ def _step(run: Run, batch: Batch, degrader: Degrader, dice: torch.Generator) -> 
     return float(loss.detach()), top1
 
 
-def _alike(batch: Batch, clean: Tensor) -> Tensor:
-    """Mark pairs of pairs that are neither the same nor different: near in time, or repeats of one sound. (B, B)."""
+def alike(batch: Batch, clean: Tensor) -> Tensor:
+    """Mark pairs of pairs that are neither the same nor different: near in time, or repeats of one sound.
+
+    `clean` is (B, frames, bands), standardised; gives (B, B) bool.
+    """
     pieces, times = torch.from_numpy(batch.pieces), torch.from_numpy(batch.times_s)
     near = (pieces[:, None] == pieces) & ((times[:, None] - times).abs() < NEAR_S)
     flat = functional.normalize(clean.flatten(1))
     return near | (flat @ flat.T > _REPEAT)
 
 
-def nt_xent(vectors: Tensor, alike: Tensor) -> tuple[Tensor, float]:
+def nt_xent(vectors: Tensor, left_out: Tensor) -> tuple[Tensor, float]:
     """Give the normalised temperature-scaled cross entropy (Chen et al., SimCLR, 2020) and the share of right top-1.
 
-    `vectors` is (2B, dimension): B clean, then their B degraded partners. `alike` (B, B) takes negatives out.
+    `vectors` is (2B, dimension): B clean, then their B degraded partners. `left_out` (B, B) takes negatives out.
     """
-    count = len(alike)
+    count = len(left_out)
     partner = torch.cat([torch.arange(count, 2 * count), torch.arange(count)])
-    out = alike.repeat(2, 2)
+    out = left_out.repeat(2, 2)
     out[torch.arange(2 * count), partner] = False
     out.fill_diagonal_(True)
     logits = (vectors @ vectors.T / _TEMPERATURE).masked_fill(out, -1e9)
