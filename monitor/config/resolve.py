@@ -62,8 +62,9 @@ class Resolver:
         for _, catalog in self._entries("catalogs"):
             if isinstance(catalog.get("folders"), list):
                 catalog["folders"] = [self._absolute(folder) for folder in catalog["folders"]]
-        if isinstance(data.get("ffmpeg"), dict) and "path" in data["ffmpeg"]:
-            data["ffmpeg"]["path"] = self._absolute(data["ffmpeg"]["path"])
+        ffmpeg = data.get("ffmpeg")
+        if isinstance(ffmpeg, dict) and "/" in str(ffmpeg.get("path")):  # a bare name is looked for on PATH
+            ffmpeg["path"] = self._absolute(ffmpeg["path"])
         for kind in ("catalogs", "streams", "webhooks"):
             self._unique_names(kind)
         return data

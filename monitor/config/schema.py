@@ -7,17 +7,30 @@ import binascii
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from monitor import masking
 from monitor.config.address import postgres_password
 from monitor.types import MatchState
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-Headers = Mapping[Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")], SecretStr]
 MIN_SECRET_LENGTH = 16
+
+
+_Text = TypeVar("_Text", str, SecretStr)
+
+
+def _one_line(value: _Text) -> _Text:
+    text = value if isinstance(value, str) else value.get_secret_value()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("must be one line of ASCII characters")
+    return value
+
+
+HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
+Headers = Mapping[HeaderName, Annotated[SecretStr, AfterValidator(_one_line)]]
 
 
 class LogLevel(StrEnum):
@@ -136,7 +149,7 @@ class Stream(Section):
     headers_file: Path | None = Field(
         default=None, title="Headers file", description="File that holds further headers, one 'Name: value' a line."
     )
-    user_agent: str | None = Field(
+    user_agent: Annotated[str, AfterValidator(_one_line)] | None = Field(
         default=None, title="User agent", description="User-Agent of HTTP and RTSP requests."
     )
     paused: bool = Field(

@@ -113,6 +113,12 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.streams[0].addresses == (song, song, "/srv/a:b.wav", "/srv/later.wav", "device:Mic: 2")
 
 
+@pytest.mark.parametrize(("given", "found"), [("ffmpeg-9", "ffmpeg-9"), ("bin/ffmpeg", "{}/bin/ffmpeg")])
+def test_a_bare_program_is_left_to_the_path(tmp_path: Path, given: str, found: str) -> None:
+    config = load(written(tmp_path, f"ffmpeg: {{path: {given}}}"), environ={})
+    assert str(config.ffmpeg.path) == found.format(tmp_path)
+
+
 def test_the_data_directory_of_the_command_line_comes_before_the_environment_and_that_before_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
