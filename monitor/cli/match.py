@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from monitor import app
+from monitor import deployment as deployments
 from monitor.catalog.search import CatalogReader
 from monitor.cli import common_options, load_config
 from monitor.daemon.offline import Twin
@@ -50,8 +50,8 @@ async def open_twin(args: argparse.Namespace) -> AsyncIterator[Twin]:
     config = load_config(args)
     by_name = {catalog.name: catalog for catalog in config.catalogs}
     name = args.catalog or config.catalogs[0].name
-    async with app.deploy(config) as deployment:
-        model = str(by_name[name].embedder) if name in by_name else await app.embedder_of(deployment, name)
+    async with deployments.deploy(config) as deployment:
+        model = str(by_name[name].embedder) if name in by_name else await deployments.embedder_of(deployment, name)
         embedder = deployment.load_embedder(model)
         reader = await CatalogReader.open(
             name=name,
@@ -64,7 +64,7 @@ async def open_twin(args: argparse.Namespace) -> AsyncIterator[Twin]:
             reader=reader,
             embedder=embedder,
             calibration=deployment.load_calibration(model),
-            options=app.alignment_options(config),
+            options=deployments.alignment_options(config),
             ffmpeg=deployment.ffmpeg,
             top_k=config.match.top_k,
         )

@@ -19,7 +19,7 @@ from monitor.match.score import Calibration
 from monitor.types import Hit, Match, MatchEvent, MatchState, Neighbour
 
 #: A candidate that no window supports for so long is forgotten.
-_CANDIDATE_PATIENCE_S = 6.0
+_CANDIDATE_PATIENCE_S = 4.0
 #: Hits so far back can still start a candidate.
 _HIT_MEMORY_S = 10.0
 #: After a reconnect a stream's clock is anchored anew, at worst so far from where it was.
@@ -28,7 +28,7 @@ _REANCHOR_S = 8.0
 _UPDATE_S = 5.0
 #: Another recording this much nearer explains a window: this one cannot be sounding beside it.
 _EXPLAINED_MARGIN = 0.25
-_MOST_CANDIDATES = 8
+_MOST_CANDIDATES = 6
 #: A young run's tempo is sought in such steps: over ten seconds they differ by less than half a window.
 _TEMPO_STEP_RATIO = 0.015
 #: A candidate is judged on so much of the look-back; all of it once it is a match, which finds its true start.

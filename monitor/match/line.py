@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 
 #: A run must spread over about so many seconds (squared) before its own slope counts for half.
 _TEMPO_PRIOR_S2 = 4.0
+#: Most suspicions come to nothing: only a line with some evidence is looked at closely.
+_WORTH_REFINING_NATS = 1.0
 #: Most airings are at the recording's own tempo: another one must explain so much more.
 _CHANGED_TEMPO_NATS = 2.0
 
@@ -143,8 +145,9 @@ def fit_line(
     changed = np.array([abs(line.tempo_ratio - 1.0) > 0.005 for line in lines])
     best = int(np.argmax(evidence - changed * _CHANGED_TEMPO_NATS))
     line = lines[best]
-    for _ in range(2):  # the second time, the neighbouring columns lie evenly around the line
-        line = _refine(plane, line, nats[best], most_tempo_ratio)
+    if evidence[best] >= _WORTH_REFINING_NATS:
+        for _ in range(2):  # the second time, the neighbouring columns lie evenly around the line
+            line = _refine(plane, line, nats[best], most_tempo_ratio)
     column = columns[best]
     similarities = np.concatenate([plane.similarities, np.full((len(starts), 1), np.nan)], axis=1)
     return Fit(

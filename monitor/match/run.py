@@ -13,6 +13,8 @@ from monitor.types import Hit, Match, MatchState
 #: Where a window's similarity crosses from "not yet" to "yes" as an airing slides into it: about this share of the
 #: window must be covered. Measured on development audio; used to place the airing's edges inside its edge windows.
 COVERED_SHARE = 0.45
+#: A candidate with less is not yet worth a record of its windows.
+_WORTH_KEEPING_NATS = 1.0
 
 
 @dataclass(kw_only=True)
@@ -63,6 +65,13 @@ class Run:
         """Take over a new fit of the line; `nats` are the fit's, less what other runs explain."""
         starts = fit.window_starts_s
         self.line = fit.line
+        if self.state is None:
+            segment = best_segment(nats)
+            self.evidence_nats = segment.evidence_nats
+            self.first_s, self.last_s = float(starts[segment.first]), float(starts[segment.last])
+            if self.evidence_nats < _WORTH_KEEPING_NATS:
+                self.recent.clear()
+                return
         self.recent = {
             float(start): (
                 float(value),

@@ -114,7 +114,7 @@ def create_app(
 
 
 def _authorise(request: Request, token: str | None) -> None:
-    """Raises RefusedError unless the request carries the token; without any token, unless it comes from this machine."""
+    """Raises RefusedError unless the request carries the token or, where there is none, comes from this machine."""
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         raise RefusedError("a page of another site may not change anything here")
@@ -124,7 +124,7 @@ def _authorise(request: Request, token: str | None) -> None:
             raise RefusedError("this needs the header 'Authorization: Bearer TOKEN' with the token of http.token_file")
         return
     if request.client is None or not ipaddress.ip_address(request.client.host).is_loopback:
-        raise RefusedError("without http.token only requests from this machine may change anything; set http.token_file")
+        raise RefusedError("without a token only this machine may change anything; set http.token_file")
 
 
 def _problem(status: int, title: str, detail: str) -> Response:
