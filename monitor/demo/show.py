@@ -124,6 +124,7 @@ class _Stage:
         ffmpeg = await asyncio.to_thread(find_ffmpeg)
         with _workplace(options.data_dir) as place:
             async with _servers(place.data_dir) as dsn:
+                place.files.mkdir(exist_ok=True)
                 if options.audio is None:
                     self.say(f"composing a dozen pieces and some strangers (seed {options.seed})")
                     recordings = await library.composed(place.files, options.seed)
@@ -337,15 +338,13 @@ class _Workplace:
 @contextlib.contextmanager
 def _workplace(data_dir: Path | None) -> Iterator[_Workplace]:
     if data_dir is not None:
-        files = data_dir / "demo"
-        files.mkdir(parents=True, exist_ok=True)
-        yield _Workplace(files=files, data_dir=data_dir)
+        yield _Workplace(files=data_dir / "demo", data_dir=data_dir)
         return
     place = Path(tempfile.mkdtemp(prefix="monitor-demo-"))
     try:
         # PostgreSQL's user, which root's servers run as, must be able to pass, and to read nothing.
         place.chmod(0o711)
-        yield _Workplace(files=place, data_dir=place.data_dir)
+        yield _Workplace(files=place, data_dir=place / "data")
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -353,15 +352,22 @@ def _workplace(data_dir: Path | None) -> Iterator[_Workplace]:
 @contextlib.asynccontextmanager
 async def _servers(data_dir: Path) -> AsyncIterator[str]:
     """The embedded servers; afterwards, if nobody else uses them, they have ended."""
-    async with embedded(data_dir, linger_s=0) as addresses:
-        yield addresses.postgres_dsn
-    with (data_dir / KEEPER_LOCK).open() as lock, contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_SERVERS_STOP_S):
-            while True:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return
-                await asyncio.sleep(0.05)
+    try:
+        async with embedded(data_dir, linger_s=0) as addresses:
+            yield addresses.postgres_dsn
+    finally:
+        with contextlib.suppress(TimeoutError, FileNotFoundError):
+            async with asyncio.timeout(_SERVERS_STOP_S):
+                await _until_unlocked(data_dir / KEEPER_LOCK)
+
+
+async def _until_unlocked(path: Path) -> None:
+    with path.open() as lock:
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager
