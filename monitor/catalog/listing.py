@@ -14,6 +14,8 @@ from monitor.catalog.manifest import read_manifest
 from monitor.errors import InputError
 from monitor.types import LoadStatus
 
+#: PostgreSQL's indexes hold no longer keys than about twice this.
+_MAX_ID_BYTES = 1000
 # fmt: off
 #: What a directory is searched for. A file that is named itself may have any suffix.
 AUDIO_SUFFIXES = frozenset(
@@ -100,14 +102,16 @@ def _failed(path: Path, reason: str) -> LoadItem:
 
 
 def _refuse_unstorable(item: LoadItem) -> LoadItem:
-    if item.problem or not unstorable(str(item.path) + item.reference_id):
+    if item.problem:
         return item
-    reason = f"the name {str(item.path)!a} is not UTF-8; rename the file"
-    return replace(
-        item,
-        reference_id=ascii(item.reference_id),
-        problem=Problem(status=LoadStatus.FAILED, reason=reason),
-    )
+    if unstorable(str(item.path) + item.reference_id):
+        reason = f"the name {str(item.path)!a} is not UTF-8; rename the file"
+        item = replace(item, reference_id=ascii(item.reference_id))
+    elif len(item.reference_id.encode()) > _MAX_ID_BYTES:
+        reason = f"the id {item.reference_id[:40]!r}... is longer than {_MAX_ID_BYTES} bytes; give a shorter one"
+    else:
+        return item
+    return replace(item, problem=Problem(status=LoadStatus.FAILED, reason=reason))
 
 
 def _each_file_once(items: Iterable[LoadItem]) -> list[LoadItem]:

@@ -29,7 +29,7 @@ def read_playlist(path: Path) -> list[LoadItem]:
     items = []
     metadata: Metadata | None = None
     for line, content in enumerate(text.splitlines(), 1):
-        entry = content.strip()
+        entry = content.replace("\x00", "").strip()
         if entry.startswith("#EXT-X-"):
             raise InputError(f"{path} is the playlist of a stream (HLS), not a list of files; monitor it as a stream")
         if entry.startswith("#EXTINF:"):

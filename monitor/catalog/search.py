@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg_pool import AsyncConnectionPool
 
-from monitor.catalog.index import WINDOW_BITS, VectorIndex, damaged, vector_id
+from monitor.catalog.index import MAX_WINDOWS, WINDOW_BITS, VectorIndex, damaged, vector_id
 from monitor.catalog.references import CatalogRow, References
 from monitor.catalog.writer import in_thread, open_index
 from monitor.embed import Embedder
@@ -76,12 +76,12 @@ class CatalogReader:
         # They are found by the version that was read, even if `refresh` reads another meanwhile.
         by_number, hop_s = self._by_number, self.catalog.hop_s
         ids, similarities = await asyncio.to_thread(self._index.search, vectors, k)
-        found = [_neighbours(*row, by_number, hop_s) for row in zip(ids, similarities, strict=True)]
-        short = [row for row, near in enumerate(found) if len(near) < k and ids[row, -1] >= 0]
+        found = [_neighbours(*near, by_number, hop_s) for near in zip(ids, similarities, strict=True)]
+        short = [row for row, near in enumerate(found) if len(near) < k <= np.count_nonzero(ids[row] >= 0)]
         if short:
             ids, similarities = await asyncio.to_thread(self._index.search, vectors[short], k * _MORE)
-            for row, *result in zip(short, ids, similarities, strict=True):
-                found[row] = _neighbours(*result, by_number, hop_s)[:k]
+            for row, near in zip(short, zip(ids, similarities, strict=True), strict=True):
+                found[row] = _neighbours(*near, by_number, hop_s)[:k]
         return found
 
     async def stretch(self, reference_id: str, start_s: float, end_s: float) -> tuple[NDArray[np.float64], Vectors]:
@@ -89,7 +89,7 @@ class CatalogReader:
 
         Silent windows have none. Nothing comes of a reference that is not there any more.
         """
-        nothing = np.empty(0), np.empty((0, self.catalog.dimension), dtype=np.float32)
+        nothing = np.empty(0, dtype=np.float64), np.empty((0, self.catalog.dimension), dtype=np.float32)
         if (reference := self._by_id.get(reference_id)) is None:
             return nothing
         hop_s, windows = self.catalog.hop_s, self.catalog.windows_in(reference.duration_s)
@@ -101,7 +101,7 @@ class CatalogReader:
             self._index.vectors, [vector_id(reference.number, window) for window in within]
         )
         sound = ~damaged(vectors)
-        return (ids[sound] & ((1 << WINDOW_BITS) - 1)) * hop_s, vectors[sound]
+        return (ids[sound] & (MAX_WINDOWS - 1)).astype(np.float64) * hop_s, vectors[sound]
 
     async def close(self) -> None:
         """The connection to Milvus is given back."""
@@ -114,7 +114,7 @@ def _neighbours(
     found = []
     for key, similarity in zip(ids.tolist(), similarities.tolist(), strict=True):
         if key >= 0 and (reference := by_number.get(key >> WINDOW_BITS)) is not None:
-            window = key & ((1 << WINDOW_BITS) - 1)
+            window = key & (MAX_WINDOWS - 1)
             found.append(
                 Neighbour(reference_id=reference.reference_id, reference_start_s=window * hop_s, similarity=similarity)
             )

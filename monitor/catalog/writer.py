@@ -30,6 +30,8 @@ _BATCH = 4096
 #: Written vectors after which they are flushed: searches would become slow, see `VectorIndex.flush`.
 _FLUSH_VECTORS = 20_000
 
+_UNFINISHED = (ReferenceState.LOADING, ReferenceState.DELETING)
+
 log = logging.getLogger(__name__)
 
 
@@ -68,9 +70,15 @@ class CatalogWriter:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, *, pool: AsyncConnectionPool[Any], milvus_uri: str, milvus_token: str | None, catalog: CatalogRow
+        cls,
+        *,
+        pool: AsyncConnectionPool[Any],
+        milvus_uri: str,
+        milvus_token: str | None,
+        catalog: CatalogRow,
+        clear: bool = True,
     ) -> AsyncIterator[CatalogWriter]:
-        """A writer whose collection exists; what earlier processes left half done is cleared.
+        """A writer whose collection exists; with `clear`, what earlier processes left half done is gone.
 
         Raises UnreachableError, StorageError or ConfigError as `References` and `VectorIndex` do.
         """
@@ -78,7 +86,8 @@ class CatalogWriter:
         try:
             async with Guard.open(pool) as guard:
                 writer = cls(pool=pool, catalog=catalog, index=index, guard=guard)
-                await writer.clear_leftovers()
+                if clear:
+                    await writer.clear_leftovers()
                 yield writer
         finally:
             await in_thread(index.close)
@@ -115,29 +124,34 @@ class CatalogWriter:
         for reference in references:
             await self._erase(reference.number, self.catalog.windows_in(reference.duration_s))
 
-    async def clear_leftovers(self) -> int:
-        """Nothing is left of references that a process began to load or to remove and did not finish; their count."""
-        cleared = 0
-        unfinished = (ReferenceState.LOADING, ReferenceState.DELETING)
-        for row in await self.references.rows(self.catalog.name, unfinished):
-            number = row.reference.number
-            if not await self._guard.try_hold(number):
-                continue  # another loader is at it
-            try:
-                # It may have been finished between the two looks.
-                rows = await self.references.rows(self.catalog.name, unfinished)
-                if any(again.reference.number == number for again in rows):
-                    await self._erase(number, self.catalog.windows_in(row.reference.duration_s))
-                    cleared += 1
-            finally:
+    async def leftovers(self) -> list[Reference]:
+        """References that a process began to load or to remove and did not finish, as far as nobody is at it now."""
+        left = []
+        for reference in await self._unfinished():
+            number = reference.number
+            if await self._guard.try_hold(number):
                 await self._guard.release(number)
-        if cleared:
+                # It may have been finished between the two looks.
+                if any(number == again.number for again in await self._unfinished()):
+                    left.append(reference)
+        return left
+
+    async def clear_leftovers(self) -> int:
+        """Nothing is left of the leftovers; how many there were."""
+        left = await self.leftovers()
+        for reference in left:
+            await self._erase(reference.number, self.catalog.windows_in(reference.duration_s))
+        if left:
             log.info(
                 "cleared %d references of catalog %s that an earlier run left unfinished",
-                *(cleared, self.catalog.name),
+                *(len(left), self.catalog.name),
                 extra={"action": "catalog_leftovers_cleared"},
             )
-        return cleared
+        return len(left)
+
+    async def rewrite(self, number: int, recording: Recording) -> None:
+        """The vectors of a reference whose row is right are those of the recording. It stays searchable."""
+        await self._write_vectors(number, recording)
 
     async def delete_vectors(self, number: int) -> None:
         """No vector of that number is left: for vectors without a row."""
@@ -148,6 +162,9 @@ class CatalogWriter:
         if self._unflushed:
             self._unflushed = 0
             await self._alone(self.index.flush)
+
+    async def _unfinished(self) -> list[Reference]:
+        return [row.reference for row in await self.references.rows(self.catalog.name, _UNFINISHED)]
 
     async def _write_vectors(self, number: int, recording: Recording) -> None:
         ids = vector_id(number, 0) + recording.kept
