@@ -181,10 +181,13 @@ class _Connection:
             )
         except BlockingIOError:
             return
+        except OSError as error:
+            raise UnreachableError(f"The keeper of {self._data_dir} cannot be started: {error}.") from error
         finally:
             os.close(lock)
         _, said = await process.communicate()
-        if process.returncode != 0:
+        # A keeper that was killed says nothing about the next one.
+        if process.returncode is not None and process.returncode > 0:
             last = said.decode(errors="replace").strip().rpartition("\n")[2]
             with suppress(ValueError):
                 if told := described(json.loads(last)):

@@ -78,7 +78,8 @@ def unwritable(directory: Path, error: OSError) -> StorageError:
 
 def says_full(lines: Sequence[str]) -> bool:
     """Whether a program's messages tell of a full disk."""
-    return any(os.strerror(number) in line for line in lines for number in _FULL)
+    signs = (*map(os.strerror, _FULL), "Check free disk space")  # PostgreSQL's hint where a write was short
+    return any(sign in line for line in lines for sign in signs)
 
 
 def socket_dir(data_dir: Path) -> Path:

