@@ -12,7 +12,7 @@ RUN := $(VENV)/bin/python
 EXTRAS := test
 CONSTRAINTS :=
 ifeq ($(CI),true)
-EXTRAS := panns,mic,test
+EXTRAS := panns,mic,train,test
 CONSTRAINTS := --constraint tests/constraints.txt
 export PYTEST_ADDOPTS := -p tests.required_parts $(PYTEST_ADDOPTS)
 endif
