@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 
 from monitor.errors import DeliveryReason, DropReason, ServerReason, StreamReason
 from monitor.types import MatchState, StreamState
@@ -17,6 +17,10 @@ from monitor.types import MatchState, StreamState
 _DURATION_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _DELAY_BUCKETS_S = (0.5, 1, 2, 3, 5, 8, 15, 30, 60)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+# A second series beside each counter, which no rule or dashboard reads, would double what is scraped.
+disable_created_metrics()
 
 
 class Metrics:

@@ -104,7 +104,7 @@ def test_nothing_is_found_in_what_is_not_in_the_catalog(catalog):
     assert events == []
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_shuffled_hits_never_start_a_match(catalog, seed):
     rng = np.random.default_rng(seed)
@@ -116,7 +116,7 @@ def test_shuffled_hits_never_start_a_match(catalog, seed):
     assert [event for event in listener.events if event.match.reference_id != "piece-08"] == []
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(shift_s=st.integers(-1_000_000, 2_000_000_000))
 def test_shifting_time_shifts_matches(catalog, shift_s):
     airings = [Airing("piece-09", 10.0, 20.0, 20.0)]
