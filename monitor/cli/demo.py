@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from monitor import cli
 from monitor.demo.show import Options, show
+from monitor.errors import UsageError
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -39,6 +40,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 async def demo(args: argparse.Namespace) -> int:
     """Run it."""
+    if args.config is not None:
+        raise UsageError("monitor demo writes its own configuration; leave --config out")
     return await show(
         Options(
             seed=args.seed,
