@@ -172,6 +172,9 @@ class Courier:
                 try:
                     wait_s = await self._step(client)
                     self._cut_off = False
+                    # Whoever woke it meanwhile knows of something newer than what this step saw.
+                    if wait_s > 0 and not self._awake.is_set():
+                        self.idle.set()
                 except UnreachableError as error:
                     if not self._cut_off:
                         log.warning("deliveries wait: %s", error, extra=self._words("deliveries_wait"))
@@ -203,7 +206,6 @@ class Courier:
     async def _rest(self) -> float:
         waiting = await self._outbox.waiting(self.endpoint.name)
         self._metrics.pending(self.endpoint.name, waiting.deliveries)
-        self.idle.set()
         if waiting.next_attempt_s is None:
             return self._poll_s
         # Never shorter than this, so that clocks which disagree by a little do not make a busy loop.

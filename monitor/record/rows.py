@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -207,3 +208,11 @@ def delivery_from_row(row: Mapping[str, Any]) -> Delivery:
         reason=row["reason"],
         detail=row["detail"],
     )
+
+
+def delivery_as_json(delivery: Delivery) -> dict[str, Any]:
+    """What the command line and the API say of a delivery; `body` is what was signed, parsed."""
+    times = ("created", "next_attempt", "finished")
+    said = asdict(delivery) | {"state": delivery.state.value, "body": json.loads(delivery.body)}
+    said |= {"delivery_id": str(delivery.delivery_id), "match_id": str(delivery.match_id)}
+    return said | {f"{name}_at": None if said[f"{name}_s"] is None else iso(said[f"{name}_s"]) for name in times}
