@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from monitor.audio.decode import decode_file
 from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.audio.window import Spans
-from monitor.catalog.index import MAX_WINDOWS
+from monitor.catalog.index import MAX_WINDOWS, damaged
 from monitor.embed import Embedder
 from monitor.errors import InputError
 from monitor.types import Samples, Vectors
@@ -75,11 +75,14 @@ async def read_recording(
                 if executor is not None and loud.any():
                     vectors.append((await loop.run_in_executor(executor, embedder.embed_span, sound))[loud])
             on_audio(block.size / embedder.sample_rate_hz)
+    made = np.concatenate(vectors) if vectors else np.empty((0, embedder.dimension), dtype=np.float32)
+    if damaged(made).any():
+        raise InputError(f"{path}: model {embedder.model_id} gives vectors that are none; please report this file")
     return Recording(
         duration_s=samples / embedder.sample_rate_hz,
         windows=windows,
         kept=np.concatenate(kept) if kept else np.empty(0, dtype=np.int64),
-        vectors=np.concatenate(vectors) if vectors else np.empty((0, embedder.dimension), dtype=np.float32),
+        vectors=made,
         audio_sha256=digest.hexdigest(),
     )
 
