@@ -150,7 +150,8 @@ class Postgres:
         if not copy.exists():
             unfinished = copy.with_name(copy.name + ".unfinished")
             shutil.rmtree(copy.parent, ignore_errors=True)  # those of an earlier version
-            for part in (*(self._programs.relative_to(installed) / name for name in _SERVER_PROGRAMS), *_LIBRARIES):
+            programs = [self._programs.relative_to(installed) / name for name in _SERVER_PROGRAMS]
+            for part in (*programs, *map(Path, _LIBRARIES)):
                 source, target = installed / part, unfinished / part
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
