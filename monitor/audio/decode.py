@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import stat
 import struct
 from collections.abc import AsyncIterator, Iterable
@@ -106,7 +107,8 @@ def _check(path: Path) -> None:
 
 def _is_text(head: bytes) -> bool:
     try:
-        text = head[:-3].decode("utf-8") if len(head) == 4096 else head.decode("utf-8")
+        # The head may end within a character.
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return False
     return all(character.isprintable() or character in "\r\n\t\f" for character in text.removeprefix("\ufeff"))
@@ -136,9 +138,8 @@ def _protected(file: BinaryIO, head: bytes) -> bool:
 
 
 def _failure(path: Path, run: FfmpegRun, *, decoded_s: float, status: int, start_s: float) -> InputError:
-    info = audio_info(run.opening)
     words = "\n".join((*run.opening, *run.last_words))
-    if info is not None and info.codec is None:
+    if "matches no streams" in words:
         return InputError(f"{path} has no audio track; give a file with sound")
     if "moov atom not found" in words:
         return TruncatedError(
@@ -152,7 +153,7 @@ def _failure(path: Path, run: FfmpegRun, *, decoded_s: float, status: int, start
         return InputError(
             f"{path} stops being decodable after {start_s + decoded_s:.1f} s: {_error(reversed(run.last_words), path)}"
         )
-    if status == 0 and start_s > 0:
+    if start_s > 0 and status == 0:
         return InputError(f"{path} ends before {start_s:.1f} s; nothing is left to decode there")
     return InputError(f"{path} is not audio that ffmpeg can decode: {_error(run.opening, path)}")
 

@@ -27,6 +27,7 @@ from monitor.types import Samples
 LAST_WORDS = 100
 #: Options before any input: ask nothing, and say each thing with its level, which failures are told from.
 QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+info")
+_STRUCTURE = re.compile(r"Input #|Output #|Duration: |Stream |\[(warning|error|fatal|panic)\]")
 _TERMINATE_S = 2.0
 _LINE_LIMIT = 2000
 _BYTES_PER_SAMPLE = 2
@@ -122,7 +123,7 @@ class FfmpegRun:
         self._mask = mask
         self._odd = b""
         self._lines: deque[str] = deque(maxlen=LAST_WORDS)
-        #: The first lines, which name the input's format, codec and duration, outlive the ring.
+        #: The first lines that name the input's format, codec and duration, or a problem, outlive the ring.
         self.opening: list[str] = []
         self._listening = asyncio.create_task(self._listen(), name=f"ffmpeg-stderr-{process.pid}")
 
@@ -175,7 +176,7 @@ class FfmpegRun:
         text = self._mask(line[:_LINE_LIMIT].decode("utf-8", "replace").strip())
         if text:
             self._lines.append(text)
-            if len(self.opening) < LAST_WORDS:
+            if len(self.opening) < LAST_WORDS and _STRUCTURE.search(text):
                 self.opening.append(text)
 
     async def end(self) -> None:

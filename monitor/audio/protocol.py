@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from monitor.audio.ffmpeg import default_ca_file
+from monitor.errors import StreamReason
+from monitor.masking import url_secrets
 
 _HTTP = ("http", "https", "httpproxy", "tcp", "tls", "crypto", "data")
 _RTMP = ("rtmp", "rtmps", "rtmpt", "rtmpts", "rtmpe", "rtmpte", "ffrtmpcrypt", "ffrtmphttp", "tcp", "tls")
@@ -69,6 +72,23 @@ def allowed_protocols(url: str, options: SourceOptions) -> tuple[str, ...]:
     scheme = scheme_of(url)
     allowed = PROTOCOLS.get(scheme, ()) if options.protocols is None else options.protocols
     return allowed if scheme in allowed else ()
+
+
+def refusal(url: str, options: SourceOptions) -> StreamReason | None:
+    """Why `url` needs no ffmpeg to be refused: its scheme may not be opened, or there is no such file."""
+    if not allowed_protocols(url, options):
+        return StreamReason.PROTOCOL_DENIED
+    if scheme_of(url) == "file" and not Path(path_of(url)).is_file():
+        return StreamReason.NOT_FOUND
+    return None
+
+
+def secrets_of(url: str, options: SourceOptions) -> tuple[str, ...]:
+    """What no message about this source may hold, longest first."""
+    found = url_secrets(url)
+    for value in options.headers.values():
+        found |= {value, *value.split()[1:]}
+    return tuple(sorted((secret for secret in found if len(secret) > 2), key=len, reverse=True))
 
 
 def input_options(url: str, options: SourceOptions) -> dict[str, object]:

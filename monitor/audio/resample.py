@@ -56,7 +56,7 @@ class Resampler:
         kept = self._next * self._down // self._up
         self._tail = held[kept - self._tail_start :]
         self._tail_start = kept
-        return np.clip(resampled, -1.0, 1.0, dtype=np.float32)
+        return np.clip(resampled, np.float32(-1.0), np.float32(1.0))
 
 
 class Decimator(Resampler):

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import time
 from collections.abc import AsyncGenerator, Callable
-from pathlib import Path
 from typing import Protocol
 
 import ffmpeg as ffmpeg_command
@@ -18,15 +17,15 @@ from monitor.audio.device import DeviceSource
 from monitor.audio.ffmpeg import QUIET, FfmpegProgram, FfmpegRun, pcm_arguments, running
 from monitor.audio.protocol import (
     SourceOptions,
-    allowed_protocols,
     input_address,
     input_options,
-    path_of,
+    refusal,
     scheme_of,
+    secrets_of,
 )
 from monitor.audio.timeline import Timeline
 from monitor.errors import SourceError, StreamReason
-from monitor.masking import mask_text, mask_url, url_secrets
+from monitor.masking import mask_text, mask_url
 from monitor.types import Chunk
 
 __all__ = ["FfmpegSource", "Source", "SourceOptions", "mask_url", "open_source"]
@@ -133,11 +132,7 @@ class FfmpegSource:
 
     def _check(self) -> None:
         """Refuses what needs no ffmpeg to be refused."""
-        reason = None
-        if not allowed_protocols(self._url, self._options):
-            reason = StreamReason.PROTOCOL_DENIED
-        elif scheme_of(self._url) == "file" and not Path(path_of(self._url)).exists():
-            reason = StreamReason.NOT_FOUND
+        reason = refusal(self._url, self._options)
         if reason is not None:
             raise SourceError(reason, failure.sentence(self.masked_url, reason, ()))
 
@@ -146,11 +141,3 @@ class FfmpegSource:
         outputs = pcm_arguments(self._rate, block_s=_BLOCK_S)
         command = ffmpeg_command.input(input_address(self._url), **options).output("pipe:1", **outputs)
         return [*QUIET, *command.get_args()]
-
-
-def secrets_of(url: str, options: SourceOptions) -> tuple[str, ...]:
-    """What no message about this source may hold, longest first."""
-    found = url_secrets(url)
-    for value in options.headers.values():
-        found |= {value, *value.split()[1:]}
-    return tuple(sorted((secret for secret in found if len(secret) > 2), key=len, reverse=True))
