@@ -8,16 +8,17 @@ import contextlib
 import json
 import os
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from monitor import cli, config
+from monitor import cli
 from monitor.audio.decode import decode_file
 from monitor.audio.ffmpeg import FfmpegProgram, find_ffmpeg
+from monitor.cli.bar import Bar
+from monitor.config import Config
 from monitor.embed import calibration, checkpoint, fingerprint, panns
 from monitor.embed.checkpoint import PANNS, Condition
 from monitor.errors import ConfigError, InputError, MissingPartError, UsageError
@@ -57,7 +58,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
     calibrate = actions.add_parser(
         "calibrate",
-        help="measure on your own recordings the model's mean embedding and what its similarities are worth",
+        help="measure on your own recordings what they have in common and what similarities are worth",
     )
     calibrate.add_argument("name", choices=[PANNS.name], metavar="NAME", help=PANNS.name)
     calibrate.add_argument(
@@ -65,7 +66,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     calibrate.add_argument("--seconds", type=float, default=40.0, help="how much of each recording (default 40)")
     calibrate.add_argument(
-        "--keep-mean", action="store_true", help="measure with the present mean, so that catalogs stay valid"
+        "--keep-common", action="store_true", help="keep the present common part, so that catalogs stay valid"
     )
     calibrate.set_defaults(command=_calibrate)
 
@@ -125,8 +126,8 @@ async def _calibrate(args: argparse.Namespace) -> int:
         except InputError as error:
             print(f"monitor: {error}", file=sys.stderr)
             unusable.append(str(path))
-    mean = embedder.mean if args.keep_mean else calibration.mean_of(excerpts)
-    model_id, written = calibration.write(embedder, excerpts, models_dir=models_dir, mean=mean)
+    common = embedder.common if args.keep_common else await asyncio.to_thread(calibration.common_part, excerpts)
+    model_id, written = calibration.write(embedder, excerpts, models_dir=models_dir, common=common)
     answer = {"model_id": model_id, "calibration": str(written), "recordings": len(excerpts), "unusable": unusable}
     lines = [f"{written} is measured on {len(excerpts)} recordings for {model_id}"]
     if model_id != embedder.model_id:
@@ -135,8 +136,8 @@ async def _calibrate(args: argparse.Namespace) -> int:
     return _BAD_INPUT if unusable else 0
 
 
-def _place(args: argparse.Namespace) -> tuple[config.Config, Path]:
-    settings = config.load(args.config, environ=os.environ, data_dir=args.data_dir)
+def _place(args: argparse.Namespace) -> tuple[Config, Path]:
+    settings = cli.load_config(args)
     return settings, settings.data_dir or default_data_dir()
 
 
@@ -156,7 +157,7 @@ def _describe(name: str, models_dir: Path) -> dict[str, str | int | None]:
     model_id = None
     if found.sha256 is not None:
         weights_id = panns.weights_id(found.sha256)
-        model_id = panns.model_id(weights_id, panns.read_mean(models_dir, weights_id))
+        model_id = panns.model_id(weights_id, panns.read_common(models_dir, weights_id))
     return _row(
         name,
         model_id=model_id,
@@ -223,31 +224,21 @@ def _answer(args: argparse.Namespace, answer: dict[str, object], lines: Iterable
 
 
 class _Progress:
-    """Progress on standard error: one line that is rewritten on a terminal, else a line per tenth."""
+    """Progress on standard error: a bar on a terminal, else a line per tenth."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._began: tuple[float, int] | None = None
-        self._shown = 0.0
+        self._bar = Bar(sys.stderr)
         self._tenth = 0
 
     def __enter__(self) -> _Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._shown and sys.stderr.isatty():
-            print(file=sys.stderr)
+        self._bar.clear()
 
     def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        self._began = self._began or (now, done)
-        if sys.stderr.isatty():
-            if now - self._shown > 0.2 or done == total:
-                self._shown = now
-                rate = (done - self._began[1]) / max(now - self._began[0], 1e-3)
-                left_s = (total - done) / rate if rate > 0 else 0.0
-                text = f"{self._name} {done / total:4.0%} {rate / 1e6:.1f} MB/s, {left_s:.0f} s left"
-                print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
-        elif done * 10 // total > self._tenth:
+        self._bar.draw(done / total, f"{self._name} {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+        if not sys.stderr.isatty() and done * 10 // total > self._tenth:
             self._tenth = done * 10 // total
             print(f"{self._name} {done / total:4.0%} of {total:,} bytes", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What the similarities of a model are worth on a user's own audio: its mean embedding, and two histograms.
+"""What the similarities of PANNs are worth on a user's own audio: what all of it has in common, and two histograms.
 
 "Same" is a window of a recording against the window of the catalog nearest to it in time, as a live stream sees it: off
 by up to half a hop, half of them under light noise. "Other" is that window against every window of other recordings,
@@ -20,15 +20,17 @@ from numpy.typing import NDArray
 
 from monitor.audio.window import level_dbfs
 from monitor.embed.checkpoint import storing
-from monitor.embed.panns import Panns, mean_path, model_id, normalise
+from monitor.embed.panns import Panns, common_path, model_id, normalise
 from monitor.errors import InputError
 from monitor.types import Samples, Vectors
 
-#: With fewer, the mean is theirs rather than that of the audio, and centring tears them apart.
+#: With fewer, what they have in common is theirs alone, and taking it off tears them apart.
 LEAST_RECORDINGS = 8
 _QUERIES = 6
-_NOISE_DB = 20.0
+_NOISE_DB = 30.0
 _SILENT_DBFS = -70.0
+#: Directions that may be taken off besides the mean; the number that tells best apart is used.
+_DIRECTIONS = (0, 1, 2, 4)
 _EDGES = np.linspace(-1.0, 1.0, 101)
 
 
@@ -72,52 +74,51 @@ def excerpt(embedder: Panns, samples: Samples, *, seed: int) -> Excerpt | None:
     )
 
 
-def mean_of(excerpts: Sequence[Excerpt]) -> Vectors:
-    """The mean raw embedding (dimension,) over recordings, each counted once however long it is."""
-    means = np.stack([one.references.mean(axis=0) for one in excerpts])
-    return np.asarray(means.mean(axis=0), dtype=np.float32)
+def common_part(excerpts: Sequence[Excerpt]) -> Vectors:
+    """What the recordings have in common, (1 + D, dimension) as `normalise` takes it.
+
+    The mean of their raw embeddings and the D directions in which these vary most. Of a few D the one is taken that
+    tells "same" from "other_best" best, by the distance of their means in standard deviations. InputError with fewer
+    than LEAST_RECORDINGS recordings.
+    """
+    _check(excerpts)
+    raw = np.concatenate([one.references for one in excerpts]).astype(np.float64)
+    mean = raw.mean(axis=0)
+    directions = np.linalg.svd(raw - mean, full_matrices=False)[2]
+    candidates = [np.concatenate([mean[None], directions[:count]]).astype(np.float32) for count in _DIRECTIONS]
+    return max(candidates, key=lambda common: _distance(_similarities(excerpts, common)))
 
 
-def histograms(excerpts: Sequence[Excerpt], *, mean: Vectors | None) -> dict[str, object]:
+def histograms(excerpts: Sequence[Excerpt], *, common: Vectors | None) -> dict[str, object]:
     """The densities of similarity: {"edges", "same": {"all", one per condition}, "other", "other_best", counts}.
 
     InputError with fewer than LEAST_RECORDINGS recordings.
     """
-    if len(excerpts) < LEAST_RECORDINGS:
-        raise InputError(
-            f"{len(excerpts)} recordings could be used, calibration needs {LEAST_RECORDINGS} or more, of 16 s or longer"
-        )
-    references = [normalise(one.references, mean=mean) for one in excerpts]
-    same: dict[str, list[float]] = {}
-    other: list[NDArray[np.float32]] = []
-    best: list[float] = []
-    for index, one in enumerate(excerpts):
-        queries = normalise(one.queries, mean=mean)
-        for query, nearest, condition in zip(queries, one.nearest, one.conditions, strict=True):
-            same.setdefault(condition, []).append(float(query @ references[index][nearest]))
-        others = queries @ np.concatenate(references[:index] + references[index + 1 :]).T
-        other.append(others.ravel())
-        best.extend(others.max(axis=1).tolist())
+    _check(excerpts)
+    found = _similarities(excerpts, common)
     return {
         "edges": _EDGES.round(6).tolist(),
-        "same": _densities({"all": [*itertools.chain(*same.values())], **same}),
-        **_densities({"other": np.concatenate(other), "other_best": best}),
+        "same": {name: _density(values) for name, values in {"all": found.all_same, **found.same}.items()},
+        "other": _density(found.other),
+        "other_best": _density(found.other_best),
         "recordings": len(excerpts),
-        "queries": len(best),
+        "queries": len(found.other_best),
     }
 
 
-def write(embedder: Panns, excerpts: Sequence[Excerpt], *, models_dir: Path, mean: Vectors | None) -> tuple[str, Path]:
-    """The mean, if there is one, and the calibration made with it stand in `models_dir`; gives the model id and path.
+def write(
+    embedder: Panns, excerpts: Sequence[Excerpt], *, models_dir: Path, common: Vectors | None
+) -> tuple[str, Path]:
+    """The common part, if any, and the calibration made with it stand in `models_dir`; gives the model id and its path.
 
     Each file is replaced in one step. InputError if there are too few recordings, StorageError if it can't be written.
     """
-    made_for = model_id(embedder.weights_id, mean)
-    content = {"model_id": made_for, "hop_s": embedder.hop_s, **histograms(excerpts, mean=mean)}
-    if mean is not None:
+    made_for = model_id(embedder.weights_id, common)
+    content = {"model_id": made_for, "hop_s": embedder.hop_s, **histograms(excerpts, common=common)}
+    if common is not None:
         array = io.BytesIO()
-        np.save(array, mean, allow_pickle=False)
-        _replace(mean_path(models_dir, embedder.weights_id), array.getvalue())
+        np.save(array, common, allow_pickle=False)
+        _replace(common_path(models_dir, embedder.weights_id), array.getvalue())
     path = calibration_path(models_dir)
     _replace(path, json.dumps(content, indent=1).encode())
     return made_for, path
@@ -128,11 +129,49 @@ def calibration_path(models_dir: Path) -> Path:
     return models_dir / "panns.calibration.json"
 
 
-def _densities(similarities: Mapping[str, Sequence[float] | NDArray[np.float32]]) -> dict[str, list[float]]:
-    return {
-        name: np.histogram(np.clip(values, -1.0, 1.0), bins=_EDGES, density=True)[0].round(6).tolist()
-        for name, values in similarities.items()
-    }
+@dataclass(frozen=True, kw_only=True)
+class _Similarities:
+    same: Mapping[str, list[float]]
+    other: NDArray[np.float32]
+    other_best: NDArray[np.float32]
+
+    @property
+    def all_same(self) -> list[float]:
+        return [*itertools.chain(*self.same.values())]
+
+
+def _similarities(excerpts: Sequence[Excerpt], common: Vectors | None) -> _Similarities:
+    references = [normalise(one.references, common=common) for one in excerpts]
+    same: dict[str, list[float]] = {}
+    other: list[NDArray[np.float32]] = []
+    for index, one in enumerate(excerpts):
+        queries = normalise(one.queries, common=common)
+        for query, nearest, condition in zip(queries, one.nearest, one.conditions, strict=True):
+            same.setdefault(condition, []).append(float(query @ references[index][nearest]))
+        other.append(queries @ np.concatenate(references[:index] + references[index + 1 :]).T)
+    return _Similarities(
+        same=same,
+        other=np.concatenate([block.ravel() for block in other]),
+        other_best=np.concatenate([block.max(axis=1) for block in other]),
+    )
+
+
+def _distance(found: _Similarities) -> float:
+    """The sensitivity index d' of signal detection (Green and Swets, 1966)."""
+    same, best = np.asarray(found.all_same), found.other_best
+    return float((same.mean() - best.mean()) / np.sqrt((same.var() + best.var()) / 2 + 1e-9))
+
+
+def _check(excerpts: Sequence[Excerpt]) -> None:
+    if len(excerpts) < LEAST_RECORDINGS:
+        raise InputError(
+            f"{len(excerpts)} recordings could be used, calibration needs {LEAST_RECORDINGS} or more, of 16 s or longer"
+        )
+
+
+def _density(similarities: Sequence[float] | NDArray[np.float32]) -> list[float]:
+    density = np.histogram(np.clip(similarities, -1.0, 1.0), bins=_EDGES, density=True)[0]
+    return [float(value) for value in density.round(6)]
 
 
 def _replace(path: Path, content: bytes) -> None:

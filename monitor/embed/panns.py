@@ -4,10 +4,11 @@ The network is the class of `panns_inference.models`, fed by its own front end; 
 Pretrained Audio Neural Networks for Audio Pattern Recognition" (IEEE/ACM TASLP 2020). It was trained to tag sound: that
 it can tell two similar recordings apart is not a published property of it.
 
-Raw embeddings share a large common part, so that even unrelated sounds have a high cosine. `monitor model calibrate`
-estimates their mean from the user's own audio; where that file stands beside the weights, it is taken off every
-embedding before it is scaled to norm 1, and its digest is part of the `model_id`, because vectors with and without it,
-or with two of them, can't be compared.
+Raw embeddings have much in common, so that even unrelated sounds have a high cosine. `monitor model calibrate`
+estimates that common part from the user's own audio: the mean, and a few directions in which all sound varies most (Mu
+and Viswanath, "All-but-the-Top", ICLR 2018). Where its file stands beside the weights, it is taken off every embedding
+before it is scaled to norm 1, and its digest is part of the `model_id`, because vectors with and without it, or with
+two of them, can't be compared.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Tags:
 
 
 class Panns:
-    """An `Embedder` over Cnn14 weights, optionally with the mean embedding taken off."""
+    """An `Embedder` over Cnn14 weights, optionally with what all sound has in common taken off."""
 
     sample_rate_hz = SAMPLE_RATE_HZ
     window_samples = WINDOW_SAMPLES
@@ -79,10 +80,10 @@ class Panns:
     hop_s = HOP_SAMPLES / SAMPLE_RATE_HZ
     dimension = DIMENSION
 
-    def __init__(self, *, network: Any, weights_id: str, mean: Vectors | None = None, threads: int = 1) -> None:
+    def __init__(self, *, network: Any, weights_id: str, common: Vectors | None = None, threads: int = 1) -> None:
         self.weights_id = weights_id
-        self.mean = mean
-        self.model_id = model_id(weights_id, mean)
+        self.common = common
+        self.model_id = model_id(weights_id, common)
         self._threads = threads
         # The front end is taken out of the network, so that its own forward pass runs on shared frames.
         self._stft = network.spectrogram_extractor.stft
@@ -92,11 +93,11 @@ class Panns:
 
     def embed(self, windows: Samples) -> Vectors:
         """Give (B, 2048) rows of norm 1 for (B, 320000) in [-1, 1] at 32 kHz."""
-        return normalise(self.raw(windows), mean=self.mean)
+        return normalise(self.raw(windows), common=self.common)
 
     def embed_span(self, samples: Samples) -> Vectors:
         """Give a row for every whole window of a contiguous signal (n,); none when it is shorter than a window."""
-        return normalise(self.raw_span(samples), mean=self.mean)
+        return normalise(self.raw_span(samples), common=self.common)
 
     def raw(self, windows: Samples) -> Vectors:
         """The network's own embeddings, (B, 2048), neither centred nor scaled."""
@@ -166,11 +167,17 @@ class Panns:
         return self._mel((real**2 + imaginary**2).transpose(1, 2))
 
 
-def normalise(raw: Vectors, *, mean: Vectors | None) -> Vectors:
-    """Rows of norm 1 in the direction from `mean` (2048,), or from 0, to each row of `raw` (B, 2048)."""
-    centred = raw if mean is None else raw - mean
-    norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    return np.asarray(centred / np.maximum(norms, np.finfo(np.float32).tiny), dtype=np.float32)
+def normalise(raw: Vectors, *, common: Vectors | None) -> Vectors:
+    """Rows of norm 1 of `raw` (B, 2048), after what is common is taken off.
+
+    `common` is (1 + D, 2048): the mean, then D orthonormal directions that are projected out.
+    """
+    rest = raw
+    if common is not None:
+        rest = raw - common[0]
+        rest = rest - (rest @ common[1:].T) @ common[1:]
+    norms = np.linalg.norm(rest, axis=1, keepdims=True)
+    return np.asarray(rest / np.maximum(norms, np.finfo(np.float32).tiny), dtype=np.float32)
 
 
 def weights_id(sha256: str) -> str:
@@ -178,34 +185,35 @@ def weights_id(sha256: str) -> str:
     return f"{PANNS.name}-{sha256[:12]}"
 
 
-def model_id(weights_id: str, mean: Vectors | None) -> str:
-    """The name of vectors made with these weights and this mean: other weights or another mean, another name."""
-    if mean is None:
+def model_id(weights_id: str, common: Vectors | None) -> str:
+    """The name of vectors made with these weights and this common part: another of either, another name."""
+    if common is None:
         return weights_id
-    return f"{weights_id}-mean-{hashlib.sha256(mean.tobytes()).hexdigest()[:8]}"
+    return f"{weights_id}-common-{hashlib.sha256(np.ascontiguousarray(common).tobytes()).hexdigest()[:8]}"
 
 
-def mean_path(models_dir: Path, weights_id: str) -> Path:
-    """Where the mean embedding of these weights stands: a mean of other weights is never found by mistake."""
-    return models_dir / f"{weights_id}.mean.npy"
+def common_path(models_dir: Path, weights_id: str) -> Path:
+    """Where the common part of these weights' embeddings stands: that of other weights is never found by mistake."""
+    return models_dir / f"{weights_id}.common.npy"
 
 
-def read_mean(models_dir: Path, weights_id: str) -> Vectors | None:
-    """The mean embedding (2048,) of these weights, None if there is none; ConfigError if its file is something else."""
-    path = mean_path(models_dir, weights_id)
+def read_common(models_dir: Path, weights_id: str) -> Vectors | None:
+    """The common part (1 + D, 2048) of these weights' embeddings, None if there is none; ConfigError if damaged."""
+    path = common_path(models_dir, weights_id)
     try:
-        mean = np.load(path, allow_pickle=False)
+        common = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError) as error:
-        raise ConfigError(f"the mean embedding {path} cannot be read: {_first_line(error)}") from error
-    if mean.shape != (DIMENSION,) or mean.dtype != np.float32 or not np.isfinite(mean).all():
-        raise ConfigError(f"the mean embedding {path} is not {DIMENSION} finite float32 numbers: calibrate again")
-    return np.asarray(mean, dtype=np.float32)
+        raise ConfigError(f"the common part {path} cannot be read: {_first_line(error)}") from error
+    shaped = common.ndim == 2 and common.shape[0] >= 1 and common.shape[1] == DIMENSION
+    if not shaped or common.dtype != np.float32 or not np.isfinite(common).all():
+        raise ConfigError(f"the common part {path} is not rows of {DIMENSION} finite float32 numbers: calibrate again")
+    return np.asarray(common, dtype=np.float32)
 
 
 def load(models_dir: Path, *, threads: int = 1) -> Panns:
-    """Load Cnn14 with the checkpoint in `models_dir`, and its mean if there is one.
+    """Load Cnn14 with the checkpoint in `models_dir`, and the common part of its embeddings if there is one.
 
     MissingPartError when torch, panns-inference or the checkpoint is missing; ConfigError when a file can't be read or
     holds something else. Weights other than the published ones are taken, under their own `model_id`, and logged.
@@ -238,7 +246,7 @@ def load(models_dir: Path, *, threads: int = 1) -> Panns:
             f"{path} holds the weights of another network than Cnn14 at 32 kHz: {_first_line(error)}"
         ) from error
     name = weights_id(digest)
-    return Panns(network=network, weights_id=name, mean=read_mean(models_dir, name), threads=threads)
+    return Panns(network=network, weights_id=name, common=read_common(models_dir, name), threads=threads)
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def recordings(count: int, *, common: float = 0.0) -> list[Excerpt]:
                 references=references + shift,
                 queries=queries.astype(np.float32) + shift,
                 nearest=np.array([1, 2]),
-                conditions=("clean", "noise_20db"),
+                conditions=("clean", "noise_30db"),
             )
         )
     return made
@@ -47,10 +48,10 @@ def mass_between(content: dict[str, object], density: list[float], low: float, h
 
 
 def test_the_histograms_hold_what_was_put_in() -> None:
-    content = calibration.histograms(recordings(10), mean=None)
+    content = calibration.histograms(recordings(10), common=None)
     same = content["same"]
     assert isinstance(same, dict)
-    assert set(same) == {"all", "clean", "noise_20db"}
+    assert set(same) == {"all", "clean", "noise_30db"}
     for density in same.values():
         assert mass_between(content, density, 0.76, 0.84) == pytest.approx(1.0, abs=1e-4)
     other, best = content["other"], content["other_best"]
@@ -62,29 +63,38 @@ def test_the_histograms_hold_what_was_put_in() -> None:
     assert content["queries"] == 20
 
 
-def test_the_mean_takes_off_what_all_recordings_share() -> None:
+def test_what_all_recordings_share_is_taken_off() -> None:
     shared = recordings(20, common=1.0)
-    raw = calibration.histograms(shared, mean=None)
-    centred = calibration.histograms(shared, mean=calibration.mean_of(shared))
+    raw = calibration.histograms(shared, common=None)
+    common = calibration.common_part(shared)
+    freed = calibration.histograms(shared, common=common)
+    np.testing.assert_allclose(common[1:] @ common[1:].T, np.eye(len(common) - 1), atol=1e-5)
     assert mass_between(raw, raw["other"], 0.9, 1.0) == pytest.approx(1.0, abs=1e-4)  # type: ignore[arg-type]
-    assert mass_between(centred, centred["other"], -0.4, 0.4) == pytest.approx(1.0, abs=1e-4)  # type: ignore[arg-type]
+    assert mass_between(freed, freed["other"], -0.4, 0.4) == pytest.approx(1.0, abs=1e-4)  # type: ignore[arg-type]
 
 
-def test_each_recording_counts_once_in_the_mean() -> None:
-    one, other = recordings(2)
-    longer = Excerpt(
-        references=np.concatenate([other.references] * 50), queries=other.queries, nearest=other.nearest, conditions=()
-    )
-    np.testing.assert_allclose(calibration.mean_of([one, longer]), calibration.mean_of([one, other]), atol=1e-6)
+def test_a_direction_in_which_everything_varies_is_taken_off() -> None:
+    direction = unit(np.random.default_rng(9).standard_normal((1, 512)).astype(np.float32))
+    loudness = np.random.default_rng(10)
+
+    def louder(vectors: Vectors) -> Vectors:
+        return vectors + 20 * loudness.standard_normal((len(vectors), 1)).astype(np.float32) * direction
+
+    excerpts = [replace(one, references=louder(one.references), queries=louder(one.queries)) for one in recordings(20)]
+    common = calibration.common_part(excerpts)
+    assert len(common) >= 2
+    assert abs(float((common[1:2] @ direction.T).item())) > 0.99
+    same = calibration.histograms(excerpts, common=common)
+    assert mass_between(same, same["same"]["all"], 0.7, 0.9) == pytest.approx(1.0, abs=1e-4)  # type: ignore[index]
 
 
 def test_the_matcher_reads_what_is_written(tmp_path: Path) -> None:
     path = tmp_path / "panns.calibration.json"
-    path.write_text(json.dumps(calibration.histograms(recordings(10), mean=None)))
+    path.write_text(json.dumps(calibration.histograms(recordings(10), common=None)))
     nats = load_calibration(path).log_likelihood_ratio(np.array([0.1, 0.8]))
     assert nats[0] < 0 < nats[1]
 
 
 def test_too_few_recordings_are_refused() -> None:
     with pytest.raises(InputError, match="7 recordings could be used, calibration needs 8 or more, of 16 s or longer"):
-        calibration.histograms(recordings(7), mean=None)
+        calibration.histograms(recordings(7), common=None)

@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import wave
@@ -25,6 +26,7 @@ from monitor.embed.checkpoint import PANNS
 from monitor.errors import ConfigError, MissingPartError
 from monitor.match.score import load_calibration
 from monitor.types import Samples
+from tests.integration.embed.random_weights import save_random_checkpoint
 
 _ABSENT = [name for name in ("torch", "panns_inference") if importlib.util.find_spec(name) is None]
 needs_torch = [
@@ -56,28 +58,15 @@ def windows_of(samples: Samples) -> Samples:
 
 
 @pytest.fixture(scope="module")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A checkpoint like the published one: over 300 MB, with the sampler's numpy objects that training left in it."""
-    import torch
-
-    torch.manual_seed(431)
-    network = panns.cnn14_class()(32000, 1024, 320, 64, 50, 14000, 527)
-    statistics = torch.Generator().manual_seed(1)
-    for name, tensor in network.state_dict().items():
-        if name.endswith(("bn0.running_mean", "bn1.running_mean", "bn2.running_mean")):
-            tensor.copy_(torch.rand(tensor.shape, generator=statistics) * 0.1)
-    sampler = {
-        "indexes": np.arange(10),
-        "pointer": np.int64(3),
-        "weights": np.ones(3, np.float32),
-        "random_state": np.random.RandomState(1).get_state(),
-    }
     directory = tmp_path_factory.mktemp("data") / "models"
     directory.mkdir()
-    content = {"iteration": 600_000, "model": network.state_dict(), "sampler": sampler}
-    torch.save(content, directory / PANNS.file_name)
+    sounds = [music(64_000, seed=seed) for seed in (1, 2)]
+    save_random_checkpoint(directory / PANNS.file_name, seed=431, sounds=sounds)
     assert (directory / PANNS.file_name).stat().st_size > 3e8
-    return directory
+    yield directory
+    shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="module")
@@ -169,21 +158,26 @@ class TestWithTorch:
         embedder.embed_span(np.zeros(WINDOW, np.float32))
         assert torch.get_num_threads() == 2
 
-    def test_the_mean_is_taken_off_and_named_in_the_model_id(self, models_dir: Path, embedder: panns.Panns) -> None:
+    def test_the_common_part_is_taken_off_and_named_in_the_model_id(
+        self, models_dir: Path, embedder: panns.Panns
+    ) -> None:
         windows = np.stack([music(WINDOW, seed=11), music(WINDOW, seed=12)])
         raw = embedder.raw(windows)
-        mean = (0.9 * raw.mean(axis=0)).astype(np.float32)
-        path = panns.mean_path(models_dir, embedder.weights_id)
-        np.save(path, mean)
+        direction = np.zeros((1, 2048), np.float32)
+        direction[0, :4] = 0.5
+        common = np.concatenate([(0.9 * raw.mean(axis=0))[None], direction]).astype(np.float32)
+        path = panns.common_path(models_dir, embedder.weights_id)
+        np.save(path, common)
         try:
-            centred = embed.load("panns", models_dir=models_dir)
-            vectors = centred.embed(windows)
+            freed = embed.load("panns", models_dir=models_dir)
+            vectors = freed.embed(windows)
         finally:
             path.unlink()
-        expected = raw - mean
+        expected = raw - common[0]
+        expected[:, :4] -= expected[:, :4].mean(axis=1, keepdims=True)
         np.testing.assert_allclose(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
         assert embedder.model_id == embedder.weights_id
-        assert centred.model_id.startswith(f"{embedder.model_id}-mean-")
+        assert freed.model_id.startswith(f"{embedder.model_id}-common-")
         plain = embedder.embed(windows)
         assert vectors[0] @ vectors[1] < plain[0] @ plain[1]
 
@@ -221,16 +215,19 @@ class TestWithTorch:
         assert not (tmp_path / "ran").exists()
 
     @pytest.mark.parametrize(
-        "mean", [np.zeros(3, np.float32), np.full(2048, np.nan, np.float32), np.zeros(2048), np.array([{}])]
+        "common",
+        [
+            np.zeros((1, 3), np.float32),
+            np.zeros(2048, np.float32),
+            np.full((1, 2048), np.nan, np.float32),
+            np.zeros((1, 2048)),
+            np.array([{}]),
+        ],
     )
-    def test_a_mean_that_is_none_is_refused(self, models_dir: Path, embedder: panns.Panns, mean: Any) -> None:
-        path = panns.mean_path(models_dir, embedder.weights_id)
-        np.save(path, mean)
-        try:
-            with pytest.raises(ConfigError, match="the mean embedding"):
-                panns.read_mean(models_dir, embedder.weights_id)
-        finally:
-            path.unlink()
+    def test_a_common_part_that_is_none_is_refused(self, tmp_path: Path, common: Any) -> None:
+        np.save(panns.common_path(tmp_path, "panns-0"), common)
+        with pytest.raises(ConfigError, match="the common part"):
+            panns.read_common(tmp_path, "panns-0")
 
     async def test_calibration_on_recordings_is_written_and_used(
         self,
@@ -250,11 +247,11 @@ class TestWithTorch:
         args = parser.parse_args(
             ["model", "calibrate", "panns", "--audio", str(tmp_path), "--data-dir", data_dir, "--json"]
         )
-        written = [panns.mean_path(models_dir, embedder.weights_id), calibration.calibration_path(models_dir)]
+        written = [panns.common_path(models_dir, embedder.weights_id), calibration.calibration_path(models_dir)]
         try:
             assert await args.command(args) == 65
             answer = json.loads(capsys.readouterr().out)
-            centred = embed.load("panns", models_dir=models_dir)
+            common = panns.read_common(models_dir, embedder.weights_id)
             content = json.loads(written[1].read_text())
             assert load_calibration(written[1]).nats.max() > 0
         finally:
@@ -262,7 +259,8 @@ class TestWithTorch:
                 path.unlink(missing_ok=True)
         assert answer["unusable"] == [str(tmp_path / "cover.txt")]
         assert answer["recordings"] == 3
-        assert answer["model_id"] == content["model_id"] == centred.model_id != embedder.model_id
+        assert common is not None
+        assert answer["model_id"] == content["model_id"] == panns.model_id(embedder.weights_id, common)
 
     @pytest.mark.parametrize("labels", [None, "", "index,mid,display_name\n0,/m/09x0r,Speech\n"])
     def test_importing_touches_neither_the_home_directory_nor_a_shell(self, tmp_path: Path, labels: str | None) -> None:
