@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,10 @@ CROSSING_S = 2.0
 _EDGE_S = 0.02
 #: An airing begins where the recording is not quieter than this for seconds: silence cannot be told from silence.
 _QUIETEST_DBFS = -42.0
+
+
+#: Somebody speaking for so many seconds.
+Talk = Callable[[Generator, float], Samples]
 
 
 class Condition(enum.StrEnum):
@@ -104,10 +108,11 @@ class Programme:
 class Tape:
     """A programme being recorded, item after item; each adds its sound and its truth."""
 
-    def __init__(self, station: str, *, ffmpeg: FfmpegProgram, rng: Generator) -> None:
+    def __init__(self, station: str, *, ffmpeg: FfmpegProgram, rng: Generator, talk: Talk = voice.babble) -> None:
         self._station = station
         self._ffmpeg = ffmpeg
         self._rng = rng
+        self._talk = talk
         self._sounds: list[Samples] = []
         self._airings: list[Airing] = []
         self._outage: Outage | None = None
@@ -129,7 +134,7 @@ class Tape:
         if condition is Condition.TEMPO:
             sound = self._change_tempo(sound, tempo_ratio)
         if condition is Condition.UNDER_SPEECH:
-            sound = under(sound, voice.babble(self._rng, len(sound) / SAMPLE_RATE_HZ), music_db)
+            sound = under(sound, self._talk(self._rng, len(sound) / SAMPLE_RATE_HZ), music_db)
         self._append(sound, condition, recording, reference_start_s=start_s, tempo_ratio=tempo_ratio)
 
     def cross(self, first: Recording, second: Recording, length_s: float) -> None:
@@ -160,7 +165,7 @@ class Tape:
 
     def speak(self, length_s: float) -> None:
         """Speech alone."""
-        self._append(voice.babble(self._rng, length_s), Condition.SPEECH)
+        self._append(self._talk(self._rng, length_s), Condition.SPEECH)
 
     def rustle(self, length_s: float) -> None:
         """Noise alone."""

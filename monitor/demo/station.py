@@ -24,6 +24,11 @@ _BLOCK_SAMPLES = SAMPLE_RATE_HZ // 20
 _LISTENER_BLOCKS = 512
 _REQUEST_LIMIT_BYTES = 8192
 _REQUEST_TIMEOUT_S = 10.0
+#: ffmpeg's options for what a playout feeds it.
+PCM_INPUT = (
+    *("-hide_banner", "-loglevel", "error", "-fflags", "nobuffer", "-probesize", "32"),
+    *("-f", "s16le", "-ar", str(SAMPLE_RATE_HZ), "-ac", "1", "-i", "pipe:0"),
+)
 _OGG_PAGE_HEADER = struct.Struct("<4sBBqIIIB")
 
 
@@ -37,9 +42,9 @@ class Format:
     options: tuple[str, ...]
 
     @property
-    def output(self) -> tuple[str, ...]:
+    def encoding(self) -> tuple[str, ...]:
         """ffmpeg's output options."""
-        return (*self.options, "-b:a", f"{self.bitrate_kbps}k", "-flush_packets", "1", "pipe:1")
+        return (*self.options, "-b:a", f"{self.bitrate_kbps}k", "-flush_packets", "1")
 
 
 def mp3(bitrate_kbps: int) -> Format:
@@ -94,26 +99,59 @@ class OggPages:
         return page, granule
 
 
-class Station:
+class Playout:
+    """What is scheduled, as PCM in real time; silence before and after it."""
+
+    def __init__(self) -> None:
+        self._programme: Samples = np.zeros(0, dtype=np.float32)
+        self._on_air_s = float("inf")
+        self._repeat = False
+
+    def schedule(self, samples: Samples, *, on_air_s: float, repeat: bool = False) -> None:
+        """The first of the samples goes into the encoder at that Unix time; with `repeat` again and again."""
+        self._programme, self._on_air_s, self._repeat = samples, on_air_s, repeat
+
+    async def feed(self, encoder: asyncio.StreamWriter) -> None:
+        """Write 16-bit PCM at `SAMPLE_RATE_HZ` until cancelled, or until the encoder is gone."""
+        # The wall clock is read once: from then on the sample count is the clock, as on a transmitter.
+        started_s, started_monotonic_s = time.time(), time.monotonic()
+        fed = 0
+        try:
+            while True:
+                block = self._block(started_s + fed / SAMPLE_RATE_HZ)
+                fed += _BLOCK_SAMPLES
+                await asyncio.sleep(started_monotonic_s + fed / SAMPLE_RATE_HZ - time.monotonic())
+                encoder.write((np.clip(block, -1, 1) * 32767).astype("<i2").tobytes())
+                await encoder.drain()
+        except ConnectionError:
+            return  # whoever collects what it encodes tells why
+
+    def _block(self, start_s: float) -> Samples:
+        block = np.zeros(_BLOCK_SAMPLES, dtype=np.float32)
+        if not len(self._programme) or self._on_air_s > start_s + 1:
+            return block
+        offset = round((start_s - self._on_air_s) * SAMPLE_RATE_HZ) + np.arange(_BLOCK_SAMPLES)
+        if self._repeat:
+            offset = np.where(offset >= 0, offset % len(self._programme), offset)
+        within = (offset >= 0) & (offset < len(self._programme))
+        block[within] = self._programme[offset[within]]
+        return block
+
+
+class Station(Playout):
     """One mount: what is scheduled goes through an encoder in real time, silence before and after it."""
 
     def __init__(self, *, name: str, audio: Format, ffmpeg: FfmpegProgram) -> None:
+        super().__init__()
         self.name = name
         self.format = audio
         self.path = f"/{name}.{audio.suffix}"
         self._ffmpeg = ffmpeg
-        self._programme: Samples = np.zeros(0, dtype=np.float32)
-        self._on_air_s = float("inf")
-        self._repeat = False
         self._pages = OggPages() if audio.suffix == "opus" else None
         self._burst: deque[bytes] = deque()
         self._burst_bytes = 0
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
         self._off_until_s = 0.0
-
-    def schedule(self, samples: Samples, *, on_air_s: float, repeat: bool = False) -> None:
-        """The first of the samples goes into the encoder at that Unix time; with `repeat` again and again."""
-        self._programme, self._on_air_s, self._repeat = samples, on_air_s, repeat
 
     @property
     def listeners(self) -> int:
@@ -133,10 +171,11 @@ class Station:
 
     async def broadcast(self) -> None:
         """Feed the encoder in real time and pass on what it makes, until cancelled; the encoder is then gone."""
-        pcm = ("-f", "s16le", "-ar", str(SAMPLE_RATE_HZ), "-ac", "1", "-probesize", "32", "-i", "pipe:0")
         process = await asyncio.create_subprocess_exec(
             self._ffmpeg.path,
-            *("-hide_banner", "-loglevel", "error", "-fflags", "nobuffer", *pcm, *self.format.output),
+            *PCM_INPUT,
+            *self.format.encoding,
+            "pipe:1",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -145,7 +184,7 @@ class Station:
         assert process.stdin and process.stdout and process.stderr  # noqa: S101
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._feed(process.stdin), name=f"feed-{self.name}")
+                tasks.create_task(self.feed(process.stdin), name=f"feed-{self.name}")
                 tasks.create_task(self._collect(process.stdout, process.stderr), name=f"collect-{self.name}")
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -153,31 +192,6 @@ class Station:
             await process.wait()
             for queue in self._listeners:
                 _close(queue)
-
-    async def _feed(self, encoder: asyncio.StreamWriter) -> None:
-        # The wall clock is read once: from then on the sample count is the clock, as on a transmitter.
-        started_s, started_monotonic_s = time.time(), time.monotonic()
-        fed = 0
-        try:
-            while True:
-                block = self._block(started_s + fed / SAMPLE_RATE_HZ)
-                fed += _BLOCK_SAMPLES
-                await asyncio.sleep(started_monotonic_s + fed / SAMPLE_RATE_HZ - time.monotonic())
-                encoder.write((np.clip(block, -1, 1) * 32767).astype("<i2").tobytes())
-                await encoder.drain()
-        except ConnectionError:
-            return  # the encoder ended: _collect tells why
-
-    def _block(self, start_s: float) -> Samples:
-        block = np.zeros(_BLOCK_SAMPLES, dtype=np.float32)
-        if not len(self._programme) or self._on_air_s > start_s + 1:
-            return block
-        offset = round((start_s - self._on_air_s) * SAMPLE_RATE_HZ) + np.arange(_BLOCK_SAMPLES)
-        if self._repeat:
-            offset = np.where(offset >= 0, offset % len(self._programme), offset)
-        within = (offset >= 0) & (offset < len(self._programme))
-        block[within] = self._programme[offset[within]]
-        return block
 
     async def _collect(self, encoded: asyncio.StreamReader, errors: asyncio.StreamReader) -> None:
         while data := await encoded.read(4096):

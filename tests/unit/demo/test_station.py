@@ -116,7 +116,8 @@ async def test_other_requests_are_not_found(ffmpeg: FfmpegProgram, method: str, 
 async def test_ogg_pages_are_cut_whole_from_any_chunking(ffmpeg: FfmpegProgram, step: int) -> None:
     process = await asyncio.create_subprocess_exec(
         *(ffmpeg.path, "-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", "sine=duration=3"),
-        *station.opus(48).output,
+        *station.opus(48).encoding,
+        "pipe:1",
         stdout=asyncio.subprocess.PIPE,
     )
     stream, _ = await process.communicate()
