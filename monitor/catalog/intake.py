@@ -19,6 +19,8 @@ from monitor.embed import Embedder
 from monitor.errors import InputError
 from monitor.types import LoadStatus, Reference, ReferenceState
 
+_BAD = frozenset({LoadStatus.TOO_SHORT, LoadStatus.SILENT, LoadStatus.UNREADABLE, LoadStatus.FAILED})
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadResult:
@@ -41,7 +43,7 @@ class LoadResult:
     @property
     def bad(self) -> bool:
         """True if the file is not in the catalog although it should be."""
-        return self.status in (LoadStatus.TOO_SHORT, LoadStatus.SILENT, LoadStatus.UNREADABLE, LoadStatus.FAILED)
+        return self.status in _BAD
 
 
 class Intake:
@@ -199,7 +201,7 @@ def _result(
         reference_id=item.reference_id,
         path=str(item.path),
         status=status,
-        reason=None if reason is None else f"{item.place}{reason}",
+        reason=f"{item.place}{reason}" if status in _BAD else reason,
         duplicate_of=duplicate_of,
         duration_s=duration_s,
         windows=windows,

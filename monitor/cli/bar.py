@@ -27,11 +27,12 @@ class Bar:
 
     def draw(self, share: float, words: str) -> None:
         """The share in [0, 1] that is done, words, and the time left as far as it can be told."""
-        if not self._visible or self._now() - self._drawn_s < _EVERY_S:
+        now_s = self._now()
+        if not self._visible or now_s - self._drawn_s < _EVERY_S:
             return
-        self._drawn_s = self._now()
+        self._drawn_s = now_s
         filled = round(share * _WIDTH)
-        left = f", {clock(self.elapsed_s / share - self.elapsed_s)} left" if share > 0.01 else ""
+        left = f", {clock((now_s - self._began_s) * (1 / share - 1))} left" if share > 0.01 else ""
         line = f"[{'#' * filled}{'.' * (_WIDTH - filled)}] {share:4.0%} {words}{left}"
         self._output.write("\r" + line.ljust(self._width))
         self._output.flush()

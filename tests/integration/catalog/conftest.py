@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from psycopg_pool import AsyncConnectionPool
 
+from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.catalog.index import VectorIndex
-from monitor.types import Vectors
+from monitor.catalog.intake import LoadResult
+from monitor.catalog.listing import listed
+from monitor.catalog.loader import Loader
+from monitor.catalog.references import CatalogRow, References
+from monitor.catalog.search import CatalogReader
+from monitor.catalog.writer import CatalogWriter
+from monitor.embed import Embedder
+from monitor.types import ReferenceState, Vectors
+from tests.integration.catalog.sound import Bands
 
 _numbers = count(1)
 
@@ -76,4 +90,85 @@ def make_index(milvus_uri: str) -> Iterator[Callable[..., VectorIndex]]:
 def unit_vectors(count: int, *, dimension: int = 16, seed: int = 0) -> Vectors:
     """Random unit vectors (count, dimension)."""
     vectors = np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[AsyncConnectionPool[Any]]:
+    """Connections to an empty, migrated database."""
+    async with AsyncConnectionPool(database, min_size=1, max_size=8, open=False) as pool:
+        yield pool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """A catalog of the test's own, with what it takes to work on it."""
+
+    pool: AsyncConnectionPool[Any]
+    milvus_uri: str
+    ffmpeg: FfmpegProgram
+    name: str = "test"
+
+    def loader(self, embedder: Embedder, *, parallel: int = 3) -> Loader:
+        return Loader(
+            pool=self.pool,
+            milvus_uri=self.milvus_uri,
+            milvus_token=None,
+            catalog=self.name,
+            embedder=embedder,
+            ffmpeg=self.ffmpeg,
+            parallel=parallel,
+        )
+
+    async def add(self, *paths: Path, manifests: Sequence[Path] = (), **options: Any) -> list[LoadResult]:
+        return await self.loader(Bands()).add(listed(paths, manifests=manifests), **options)
+
+    async def row(self) -> CatalogRow:
+        catalog = await References(self.pool).catalog(self.name)
+        assert catalog is not None
+        return catalog
+
+    @asynccontextmanager
+    async def writer(self, *, clear: bool = False) -> AsyncIterator[CatalogWriter]:
+        async with CatalogWriter.open(
+            pool=self.pool, milvus_uri=self.milvus_uri, milvus_token=None, catalog=await self.row(), clear=clear
+        ) as writer:
+            yield writer
+
+    @asynccontextmanager
+    async def reader(self) -> AsyncIterator[CatalogReader]:
+        reader = await CatalogReader.open(
+            name=self.name, pool=self.pool, milvus_uri=self.milvus_uri, milvus_token=None, embedder=Bands()
+        )
+        try:
+            yield reader
+        finally:
+            await reader.close()
+
+    async def state(self) -> tuple[dict[str, int], int]:
+        """Windows by reference (of every row, in any state), and vectors in Milvus."""
+        references = await References(self.pool).rows(self.name, tuple(ReferenceState))
+        async with self.writer() as writer:
+            vectors = await asyncio.to_thread(writer.index.count_all)
+        names = [row.reference.reference_id for row in references]
+        assert len(set(names)) == len(names), names
+        assert {row.reference.state for row in references} <= {ReferenceState.READY}
+        return {row.reference.reference_id: row.reference.windows for row in references}, vectors
+
+
+@pytest.fixture
+async def library(pool: AsyncConnectionPool[Any], milvus_lite: str, ffmpeg: FfmpegProgram) -> AsyncIterator[Library]:
+    """A catalog on Milvus Lite."""
+    library = Library(pool=pool, milvus_uri=milvus_lite, ffmpeg=ffmpeg)
+    yield library
+    await drop(library)
+
+
+async def drop(library: Library) -> None:
+    """No collection of the library's database is left."""
+    for catalog in await References(library.pool).catalogs():
+        index = VectorIndex(
+            uri=library.milvus_uri, token=None, collection=catalog.collection, dimension=catalog.dimension
+        )
+        index.drop()
+        index.close()
