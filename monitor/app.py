@@ -167,7 +167,7 @@ class Daemon:
                 model=name,
                 embedder=self._embedders[name],
                 reader=reader,
-                calibration=self._deployment.load_calibration(name),
+                calibration=self._deployment.load_calibration(name, self._embedders[name]),
             )
 
     async def _drain(self) -> None:

@@ -45,9 +45,9 @@ class Deployment:
         """The embedder with the configured number of threads."""
         return embed.load(name, models_dir=self.models_dir, threads=self.config.pipeline.model_threads)
 
-    def load_calibration(self, name: str) -> Calibration:
+    def load_calibration(self, name: str, embedder: Embedder) -> Calibration:
         """What the embedder's similarities are worth; the generic scale where nobody has measured."""
-        return load_calibration(name, models_dir=self.models_dir)
+        return load_calibration(name, models_dir=self.models_dir, model_id=embedder.model_id)
 
 
 @asynccontextmanager
@@ -102,12 +102,12 @@ async def embedder_of(deployment: Deployment, catalog: str) -> str:
     return row.embedder
 
 
-def load_calibration(name: str, *, models_dir: Path) -> Calibration:
+def load_calibration(name: str, *, models_dir: Path, model_id: str) -> Calibration:
     """The calibration beside the weights of an embedder, or the generic one."""
     shipped = Path(embed.__file__).parent / "models" / f"{name}.calibration.json"
     for path in (models_dir / f"{name}.calibration.json", shipped):
         if path.exists():
-            return score.load_calibration(path)
+            return score.load_calibration(path, model_id=model_id)
     return score.generic_calibration()
 
 

@@ -63,7 +63,7 @@ async def open_twin(args: argparse.Namespace) -> AsyncIterator[Twin]:
         yield Twin(
             reader=reader,
             embedder=embedder,
-            calibration=deployment.load_calibration(model),
+            calibration=deployment.load_calibration(model, embedder),
             options=deployments.alignment_options(config),
             ffmpeg=deployment.ffmpeg,
             top_k=config.match.top_k,

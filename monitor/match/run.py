@@ -12,7 +12,7 @@ from monitor.types import Hit, Match, MatchState
 
 #: Where a window's similarity crosses from "not yet" to "yes" as an airing slides into it: about this share of the
 #: window must be covered. Measured on development audio; used to place the airing's edges inside its edge windows.
-COVERED_SHARE = 0.45
+COVERED_SHARE = 0.75
 #: A candidate with less is not yet worth a record of its windows.
 _WORTH_KEEPING_NATS = 1.0
 

@@ -39,10 +39,15 @@ class Calibration:
         return np.where(np.isnan(similarity), 0.0, nats)
 
 
-def load_calibration(path: Path) -> Calibration:
-    """The calibration in a JSON file beside the weights; ConfigError if it cannot be read."""
+def load_calibration(path: Path, *, model_id: str) -> Calibration:
+    """The calibration in a JSON file beside the weights; ConfigError if it cannot be read or is another model's."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if content["model_id"] != model_id:
+            raise ConfigError(
+                f"the calibration {path} was made for {content['model_id']}, not for {model_id};"
+                " make it anew with `monitor model calibrate`"
+            )
         return from_histograms(
             edges=np.asarray(content["edges"], dtype=np.float64),
             same=np.asarray(content["same"]["all"], dtype=np.float64),

@@ -37,7 +37,16 @@ def test_a_broken_calibration_is_refused_by_name(tmp_path):
     path = tmp_path / "x.calibration.json"
     path.write_text(json.dumps({"edges": [0, 1], "same": {}}))
     with pytest.raises(ConfigError, match=r"x\.calibration\.json cannot be read"):
-        load_calibration(path)
+        load_calibration(path, model_id="x")
+
+
+def test_the_calibration_of_another_model_is_refused_with_both_ids(tmp_path):
+    path = tmp_path / "x.calibration.json"
+    histograms = {"same": {"all": [0.1, 0.9]}, "other_best": [0.9, 0.1], "edges": [-1, 0, 1]}
+    path.write_text(json.dumps({"model_id": "x-1"} | histograms))
+    assert load_calibration(path, model_id="x-1").nats[1] > 0
+    with pytest.raises(ConfigError, match=r"made for x-1, not for x-2"):
+        load_calibration(path, model_id="x-2")
 
 
 @given(time_s=st.floats(0, 1e10), bits=st.integers(0, 2**74 - 1))
