@@ -44,7 +44,7 @@ _NOT_LOADED = 101
 
 #: A channel of its own has no share in the back-off of earlier ones, up to two minutes long after an outage; and it
 #: stays under the server's limit of pings, which pymilvus's default breaks, so that long calls were cut off.
-_CHANNEL = {"grpc.use_local_subchannel_pool": 1, "grpc.keepalive_time_ms": 400_000}
+CHANNEL = {"grpc.use_local_subchannel_pool": 1, "grpc.keepalive_time_ms": 400_000}
 
 # They write, some with a traceback, what is raised as well.
 for _name in ("decorators", "client.connection_manager", "client.iterator.query_iterator"):
@@ -81,7 +81,7 @@ class VectorIndex:
         self._lists_read = LISTS
         with self._errors("connect"):
             self._client: Any = MilvusClient(
-                uri, token=token or "", timeout=timeout_s, dedicated=True, grpc_options=_CHANNEL
+                uri, token=token or "", timeout=timeout_s, dedicated=True, grpc_options=CHANNEL
             )
 
     def ensure(self) -> None:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 from psycopg_pool import AsyncConnectionPool
+from pymilvus import MilvusClient
 
 from monitor.audio.ffmpeg import FfmpegProgram
-from monitor.catalog.index import VectorIndex
+from monitor.catalog.index import CHANNEL, VectorIndex
 from monitor.catalog.intake import LoadResult
 from monitor.catalog.listing import listed
 from monitor.catalog.loader import Loader
@@ -85,6 +86,14 @@ def make_index(milvus_uri: str) -> Iterator[Callable[..., VectorIndex]]:
     for index in made.values():
         index.drop()
         index.close()
+
+
+@contextmanager
+def plain_client(uri: str) -> Iterator[MilvusClient]:
+    """pymilvus without our index, to spoil what the index holds; on a channel of its own, see `index`."""
+    client = MilvusClient(uri, dedicated=True, grpc_options=CHANNEL)
+    yield client
+    client.close()
 
 
 def unit_vectors(count: int, *, dimension: int = 16, seed: int = 0) -> Vectors:

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pymilvus import MilvusClient
 
 from monitor.catalog.index import LISTS, VectorIndex, damaged, vector_id
 from monitor.errors import ConfigError, ServerReason, UnreachableError
 from monitor.servers.milvus import Milvus
 from monitor.servers.process import running
-from tests.integration.catalog.conftest import unit_vectors
+from tests.integration.catalog.conftest import plain_client, unit_vectors
 
 MakeIndex = Callable[..., VectorIndex]
 
@@ -114,9 +113,8 @@ def test_a_damaged_vector_neither_wins_a_search_nor_stays_unseen(
     index.ensure()
     vectors = unit_vectors(5)
     index.insert(_ids(1, 5), vectors)
-    client = MilvusClient(milvus_uri)
-    client.upsert(index.collection, [{"id": vector_id(1, 2), "vector": vectors[0] * 37.8}])
-    client.close()
+    with plain_client(milvus_uri) as client:
+        client.upsert(index.collection, [{"id": vector_id(1, 2), "vector": vectors[0] * 37.8}])
     assert damaged(index.vectors(_ids(1, 5))[1]).tolist() == [False, False, True, False, False]
     with caplog.at_level(logging.WARNING):
         ids, similarities = index.search(vectors[:1], 5)
@@ -128,9 +126,8 @@ def test_a_damaged_vector_neither_wins_a_search_nor_stays_unseen(
 def test_the_index_is_made_with_the_collection_and_keeps_its_parameters(make_index: MakeIndex, milvus_uri: str) -> None:
     index = make_index()
     index.ensure()
-    client = MilvusClient(milvus_uri)
-    described = client.describe_index(index.collection, "vector")
-    client.close()
+    with plain_client(milvus_uri) as client:
+        described = client.describe_index(index.collection, "vector")
     assert (described["index_type"], described["metric_type"]) == ("IVF_FLAT", "IP")
     assert int(described["params"]["nlist"]) == LISTS
 
@@ -140,12 +137,11 @@ def test_a_collection_that_lost_its_index_gets_it_again(make_index: MakeIndex, m
     index.ensure()
     vectors = unit_vectors(10)
     index.insert(_ids(1, 10), vectors)
-    client = MilvusClient(milvus_uri)
-    client.release_collection(index.collection)
-    client.drop_index(index.collection, "vector")
-    index.ensure()
-    assert client.list_indexes(index.collection) == ["vector"]
-    client.close()
+    with plain_client(milvus_uri) as client:
+        client.release_collection(index.collection)
+        client.drop_index(index.collection, "vector")
+        index.ensure()
+        assert client.list_indexes(index.collection) == ["vector"]
     assert index.search(vectors, 1)[0][:, 0].tolist() == _ids(1, 10).tolist()
 
 
@@ -154,11 +150,10 @@ def test_a_released_collection_is_loaded_by_the_next_call(make_index: MakeIndex,
     index.ensure()
     vectors = unit_vectors(10)
     index.insert(_ids(1, 10), vectors)
-    client = MilvusClient(milvus_uri)
-    for call in (lambda: index.search(vectors, 1), index.count_all):
-        client.release_collection(index.collection)
-        call()
-    client.close()
+    with plain_client(milvus_uri) as client:
+        for call in (lambda: index.search(vectors, 1), index.count_all):
+            client.release_collection(index.collection)
+            call()
 
 
 def test_a_large_catalog_is_searched_in_part_and_still_found(make_index: MakeIndex) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pymilvus import MilvusClient
 
 from monitor.catalog.index import vector_id
 from monitor.catalog.recording import Recording
@@ -16,7 +15,7 @@ from monitor.catalog.references import FileState, Guard, References
 from monitor.catalog.verify import FindingKind, Repair, Verdict, verify
 from monitor.catalog.writer import CatalogWriter
 from monitor.types import Reference, ReferenceState
-from tests.integration.catalog.conftest import Library, unit_vectors
+from tests.integration.catalog.conftest import Library, plain_client, unit_vectors
 from tests.integration.catalog.sound import Bands, melody, write_melody
 
 
@@ -69,10 +68,9 @@ async def test_lost_vectors_are_found_and_made_anew(loaded: Library, lost: int) 
 
 async def test_damaged_vectors_are_found_and_made_anew(loaded: Library) -> None:
     number, row = (await _numbers(loaded))["2"], await loaded.row()
-    client = MilvusClient(loaded.milvus_uri)
-    spoilt = unit_vectors(2, dimension=32) * 37.8
-    client.upsert(row.collection, [{"id": vector_id(number, n), "vector": spoilt[n]} for n in range(2)])
-    client.close()
+    with plain_client(loaded.milvus_uri) as client:
+        spoilt = unit_vectors(2, dimension=32) * 37.8
+        client.upsert(row.collection, [{"id": vector_id(number, n), "vector": spoilt[n]} for n in range(2)])
     (finding,) = (await _verified(loaded)).findings
     assert (finding.kind, finding.detail) == (FindingKind.DAMAGED, "2: 2 of 11 vectors are damaged")
     assert (await _verified(loaded, repair=True)).sound
