@@ -1,0 +1,218 @@
+"""PANNs on a live stream: `python -m benchmarks.panns_live [--seed N] [--minutes M] [--json]`.
+
+Random weights in the published format, calibrated, catalogued and run by the real commands; one clean MP3 stream in
+real time with airings of 30 s and more, between them uncatalogued pieces and silence. Exit 0 only if every airing was
+found once, nothing else was found, and no window was dropped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psycopg
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from monitor.audio.ffmpeg import FfmpegProgram, find_ffmpeg
+from monitor.demo import commands, library, report, station
+from monitor.demo.commands import Daemon, Program
+from monitor.demo.follower import Follower
+from monitor.demo.programme import Programme, Recording, Tape
+from monitor.demo.report import Report, Tolerances
+from monitor.demo.station import Station
+from monitor.embed import panns
+from monitor.embed.checkpoint import PANNS
+from monitor.errors import MonitorError
+from tests.integration.embed.random_weights import save_random_checkpoint
+
+CATALOG = "sounds"
+STREAM = "radio"
+CATALOGUED = 8
+#: A window is 10 s long, and the nearest of the catalog may lie half a hop aside.
+TOLERANCES = Tolerances(edge_s=panns.WINDOW_SAMPLES / panns.SAMPLE_RATE_HZ, position_s=2.56)
+_AIRING_S = (30.0, 36.0)
+_BETWEEN_S = (14.0, 20.0)
+_LEAD_S = 2.0
+_SETTLE_S = 5.0
+#: The last airing's match ends after its last window, a window's wait and the silence that ends a match.
+_AFTERMATH_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Windows:
+    """What the daemon's metrics say about the windows of the run."""
+
+    cut: int
+    dropped: int
+
+
+def main() -> int:
+    """Parse, run, print, judge."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.panns_live", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="of the weights, the pieces and the programme")
+    parser.add_argument("--minutes", type=float, default=4.0, help="length of the programme")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    args = parser.parse_args()
+    try:
+        return asyncio.run(_Benchmark(args.seed, args.minutes, as_json=args.json).run())
+    except* MonitorError as problems:
+        print(f"benchmarks.panns_live: {_first_of(problems)}", file=sys.stderr)
+    return 1
+
+
+def _first_of(error: BaseException) -> BaseException:
+    return _first_of(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+class _Benchmark:
+    def __init__(self, seed: int, minutes: float, *, as_json: bool) -> None:
+        self._seed, self._minutes, self._as_json = seed, minutes, as_json
+        self._began_s = time.monotonic()
+
+    def say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._began_s:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+    async def run(self) -> int:
+        with tempfile.TemporaryDirectory(prefix="monitor-panns-") as name:
+            place = Path(name)
+            # PostgreSQL's user, which root's servers run as, must be able to pass.
+            place.chmod(0o711)
+            return await self._run(place)
+
+    async def _run(self, place: Path) -> int:
+        ffmpeg = await asyncio.to_thread(find_ffmpeg)
+        port = commands.free_port()
+        radio = Station(name=STREAM, audio=station.mp3(128), ffmpeg=ffmpeg)
+        program = Program(config=place / "monitor.yaml", data_dir=place / "data")
+        async with commands.servers(program.data_dir) as dsn:
+            self.say(f"composing (seed {self._seed})")
+            recordings = await library.composed(place, self._seed)
+            catalogued = recordings.catalogued[:CATALOGUED]
+            strangers = [
+                Recording(reference_id=None, title=one.title, samples=one.samples)
+                for one in (*recordings.catalogued[CATALOGUED:], *recordings.uncatalogued)
+            ]
+            self.say("random weights in the published format")
+            await asyncio.to_thread(_save_weights, program.data_dir / "models", strangers, self._seed)
+            async with station.on_air([radio]) as address:
+                _write_config(program.config, url=address + radio.path, port=port)
+                model_id = await self._load(program, [place / f"{one.reference_id}.wav" for one in catalogued])
+                programme = await asyncio.to_thread(
+                    _write_programme, catalogued, strangers, minutes=self._minutes, ffmpeg=ffmpeg, seed=self._seed
+                )
+                verdict, windows = await self._listen(program, place / "daemon.log", dsn, radio, programme, port)
+        passed = verdict.passed and windows.cut > 0 and windows.dropped == 0
+        self._show(verdict, windows, model_id=model_id, passed=passed)
+        return 0 if passed else 1
+
+    async def _load(self, program: Program, paths: Sequence[Path]) -> str:
+        files = [str(path) for path in paths]
+        self.say(f"monitor model calibrate panns: {len(files)} recordings")
+        calibrated = await program.run("model", "calibrate", "panns", "--audio", *files, "--json")
+        self.say(f"monitor catalog add: {len(files)} recordings as {calibrated['model_id']}")
+        await program.run("catalog", "add", "--catalog", CATALOG, "--embedder", "panns", *files, "--json")
+        return str(calibrated["model_id"])
+
+    async def _listen(
+        self, program: Program, log: Path, dsn: str, radio: Station, programme: Programme, port: int
+    ) -> tuple[Report, Windows]:
+        since_s = time.time()
+        async with (
+            await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection,
+            program.daemon(log) as daemon,
+        ):
+            await daemon.until_hearing(connection, [STREAM], since_s=since_s)
+            await asyncio.sleep(_SETTLE_S)
+            on_air_s = time.time() + _LEAD_S
+            radio.schedule(programme.samples, on_air_s=on_air_s)
+            titles = {one.reference_id: one.title for one in programme.airings if one.reference_id is not None}
+            follower = Follower(connection, catalog=CATALOG, titles=titles, since_s=on_air_s, say=self.say)
+            self.say(f"on the air for {programme.duration_s / 60:.1f} minutes: {len(titles)} airings")
+            while time.time() < on_air_s + programme.duration_s + _SETTLE_S:
+                daemon.check()
+                await follower.look()
+                await asyncio.sleep(1.0)
+            await follower.settle(_AFTERMATH_S)
+            windows = await _read_windows(port)
+            await self._end(daemon)
+            verdict = report.judge(
+                programme.airings, await follower.rows(), on_air_s={STREAM: on_air_s}, tolerances=TOLERANCES
+            )
+        return verdict, windows
+
+    async def _end(self, daemon: Daemon) -> None:
+        status = await daemon.stop()
+        if not daemon.stopped_well:
+            raise MonitorError(f"the daemon ended badly: status {status}")
+        self.say(f"the daemon ended with status {status} after {daemon.stopped_after_s:.1f} s")
+
+    def _show(self, verdict: Report, windows: Windows, *, model_id: str, passed: bool) -> None:
+        if self._as_json:
+            figures = {"windows": windows.cut, "windows_dropped": windows.dropped, "model_id": model_id}
+            print(json.dumps({**report.as_json(verdict), **figures, "seed": self._seed, "passed": passed}))
+            return
+        print(f"{report.table(verdict)}\n\n{report.summary(verdict)}")
+        print(f"windows: {windows.cut}, dropped: {windows.dropped}, model: {model_id}")
+        print("PASSED" if passed else "FAILED")
+
+
+def _save_weights(models_dir: Path, recordings: Sequence[Recording], seed: int) -> None:
+    """Weights whose normalisation has heard a window of each recording, none of them of the catalog."""
+    models_dir.mkdir(exist_ok=True)
+    sounds = [one.samples[-panns.WINDOW_SAMPLES * 3 :][: panns.WINDOW_SAMPLES] for one in recordings]
+    save_random_checkpoint(models_dir / PANNS.file_name, seed=seed, sounds=sounds)
+
+
+def _write_config(path: Path, *, url: str, port: int) -> None:
+    settings = {
+        "http": {"host": "127.0.0.1", "port": port},
+        "catalogs": [{"name": CATALOG, "embedder": "panns"}],
+        "streams": [{"name": STREAM, "url": url}],
+    }
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+
+def _write_programme(
+    catalogued: Sequence[Recording], strangers: Sequence[Recording], *, minutes: float, ffmpeg: FfmpegProgram, seed: int
+) -> Programme:
+    """Airings from random middles until the minutes are full; after each in turn an uncatalogued piece or silence."""
+    rng = np.random.default_rng([seed, 6])
+    tape = Tape(STREAM, ffmpeg=ffmpeg, rng=rng)
+    pieces = itertools.cycle(rng.permutation(len(catalogued)))
+    others = itertools.cycle(rng.permutation(len(strangers)))
+    for number in itertools.count():
+        tape.play(catalogued[next(pieces)], rng.uniform(*_AIRING_S))
+        if number % 2:
+            tape.rest(rng.uniform(*_BETWEEN_S))
+        else:
+            tape.play(strangers[next(others)], rng.uniform(*_BETWEEN_S))
+        if tape.length_s >= 60 * minutes:
+            break
+    return tape.programme()
+
+
+async def _read_windows(port: int) -> Windows:
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"http://127.0.0.1:{port}/metrics")
+    answer.raise_for_status()
+    totals = {"monitor_windows_total": 0.0, "monitor_windows_dropped_total": 0.0}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            if sample.name in totals:
+                totals[sample.name] += sample.value
+    return Windows(cut=int(totals["monitor_windows_total"]), dropped=int(totals["monitor_windows_dropped_total"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
