@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.demo import voice
+from monitor.demo.commands import Program
 from monitor.demo.instruments import SAMPLE_RATE_HZ, Generator
 from monitor.demo.programme import Talk
 from monitor.errors import InputError
@@ -91,6 +93,21 @@ def survey(audio: Path, *, ffmpeg: FfmpegProgram, seed: int, largest: int | None
         held_out=tuple(piece for piece in pieces if piece.package in held_out),
         voices=tuple(path for path in files if _VOICES & set(path.parts)),
     )
+
+
+async def catalogue(corpus: Corpus, *, program: Program, catalog: str, folder: Path) -> list[Piece]:
+    """Load what is to be catalogued; the pieces that are references then: of files with the same sound only one is."""
+    manifest = folder / f"{catalog}.csv"
+    with manifest.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(("id", "path", "title", "owner"))
+        for piece in corpus.catalogued:
+            rows.writerow((piece.reference_id, piece.path.absolute(), piece.path.stem, piece.package))
+    words = ("--catalog", catalog, "--manifest", str(manifest), "--json")
+    await program.run("catalog", "add", *words, statuses=(0, InputError.exit_code))
+    listed = await program.run("catalog", "list", "--catalog", catalog, "--json")
+    references = {reference["reference_id"] for reference in listed["references"]}
+    return [piece for piece in corpus.catalogued if piece.reference_id in references]
 
 
 def decode(path: Path, ffmpeg: FfmpegProgram, *, longest_s: float = LONGEST_S) -> Samples:

@@ -3,8 +3,8 @@
 The corpus holds near copies: loops, short and long versions, the same piece in two formats, and music that is made of
 loops and so plays the same seconds at several places. Whether a row in dispute is such a case is decided by exact
 cross-correlation of the waveforms (monitor.demo.likeness), never by the model: the stretch of the *source recording*
-that was on the air must occur in the claimed reference with a normalised correlation of 0.6 or more in 4 s excerpts
-(unrelated music stays below 0.4).
+that was on the air must occur in the claimed reference with a normalised correlation of 0.5 or more in an excerpt of
+4 s (unrelated music stays below 0.2).
 """
 
 from __future__ import annotations
