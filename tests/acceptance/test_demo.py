@@ -44,7 +44,7 @@ async def demo(temporary: Path, *words: str) -> AsyncIterator[asyncio.subprocess
             process.kill()
             await process.communicate()
     assert _processes_that_name(temporary) == []
-    assert os.listdir(temporary) == []
+    assert sorted(temporary.iterdir()) == []  # noqa: ASYNC240
 
 
 def _processes_that_name(directory: Path) -> list[str]:
