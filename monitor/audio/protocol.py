@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from monitor.audio.ffmpeg import default_ca_file
 from monitor.errors import StreamReason
@@ -103,10 +104,17 @@ def input_options(url: str, options: SourceOptions) -> dict[str, object]:
         chosen |= {"rtsp_transport": "tcp", "allowed_media_types": "audio", "timeout": wait_us}
     else:
         chosen["rw_timeout"] = wait_us
+    if scheme not in {"http", "https"}:
+        # These wait for tracks that may yet come: 5 s, where a sound track shows at once.
+        chosen["analyzeduration"] = 2_000_000
     if scheme.startswith("rtmp"):
         chosen["rtmp_live"] = "live"
     if scheme == "srt":
         chosen["connect_timeout"] = round(options.connect_timeout_s * 1e3)
+    if scheme in {"http", "https"} and urlsplit(url).path.endswith(".mpd"):
+        # At the live edge of a DASH manifest ffmpeg asks for segments that are not there yet, skips them and comes
+        # back: at the speed of the sound it stays the few segments behind where it began.
+        chosen["re"] = None
     if scheme in {"http", "https"} and options.headers:
         chosen["headers"] = "".join(f"{name}: {value}\r\n" for name, value in options.headers.items())
     if scheme in {"http", "https", "rtsp", "rtsps"} and options.user_agent:

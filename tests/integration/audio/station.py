@@ -42,6 +42,8 @@ class Station:
     host: str = "127.0.0.1"
     port: int = 0
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
+    #: Directories whose files are served under a path that ends with a slash.
+    directories: dict[str, Path] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
 
     def url(self, path: str, *, credentials: str = "") -> str:
@@ -50,6 +52,15 @@ class Station:
     def add(self, path: str, behaviour: Behaviour) -> str:
         self.behaviours[path] = behaviour
         return self.url(path)
+
+    def behaviour(self, path: str) -> Behaviour:
+        """That of the path itself, else the files of a directory that was added with a slash at the end."""
+        if path in self.behaviours:
+            return self.behaviours[path]
+        for directory, root in self.directories.items():
+            if path.startswith(directory):
+                return file(root / path.removeprefix(directory))
+        return status("404 Not Found")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -61,8 +72,7 @@ class Station:
                 path = head[0].split(" ")[1]
                 request = Request(path=path, headers=headers, reader=reader, writer=writer)
                 self.requests.append(request)
-                behaviour = self.behaviours.get(path.partition("?")[0], status("404 Not Found"))
-                await behaviour(request)
+                await self.behaviour(path.partition("?")[0])(request)
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError, ssl.SSLError):
@@ -91,6 +101,13 @@ async def on_air(*, tls: ssl.SSLContext | None = None) -> AsyncIterator[Station]
         await server.wait_closed()
 
 
+async def until(happened: Callable[[], bool], *, limit_s: float = 30.0) -> None:
+    """Returns once it has happened; TimeoutError if it never does."""
+    async with asyncio.timeout(limit_s):
+        while not happened():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
 def status(line: str, *, headers: dict[str, str] | None = None) -> Behaviour:
     async def behave(request: Request) -> None:
         await request.answer(line, {"Content-Length": "0", "Connection": "close", **(headers or {})})
@@ -117,8 +134,14 @@ def content(body: bytes, kind: str) -> Behaviour:
 
 
 def file(path: Path, kind: str = "application/octet-stream") -> Behaviour:
+    """The file as it is when it is asked for; 404 while it is not there."""
+
+    def read() -> bytes | None:
+        return path.read_bytes() if path.is_file() else None
+
     async def behave(request: Request) -> None:
-        await content(path.read_bytes(), kind)(request)
+        body = read()
+        await (status("404 Not Found") if body is None else content(body, kind))(request)
 
     return behave
 
@@ -133,7 +156,7 @@ def icecast(
     then_stall: bool = False,
     title_every: int = 16000,
 ) -> Behaviour:
-    """Icecast's way: a burst of past audio at once, then live audio in real time, with ICY titles if they are asked for.
+    """Icecast's way: a burst of past audio at once, then live audio in real time, with ICY titles if asked for.
 
     Where the live edge is depends on the clock alone, as with a station that plays on whether one listens or not:
     `audio` starts when the behaviour is made, and loops. After `live_bytes` the connection closes, or stalls.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -116,7 +117,7 @@ def test_never_after_the_wall_clock_never_backwards_nothing_lost(burst_s, jitter
     for at_s, chunk in heard.pulled:
         assert end_s(chunk) <= at_s + 1e-6
     for run in runs(heard.chunks):
-        for before, after in zip(run, run[1:], strict=False):
+        for before, after in itertools.pairwise(run):
             assert after.start_s == pytest.approx(end_s(before), abs=1e-6)
     assert heard.timeline.reanchored_total == 0
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -27,7 +28,7 @@ def chunks(samples: Samples, cuts: list[int], *, start_s: float = ORIGIN_S) -> l
             sample_rate_hz=RATE,
             discontinuity=begin == 0 and end > 0,
         )
-        for begin, end in zip(edges, edges[1:], strict=False)
+        for begin, end in itertools.pairwise(edges)
     ]
 
 
@@ -70,7 +71,7 @@ def test_spans_hold_the_same_windows(length, cuts, window_samples, data):
     spans = Spans(window_samples=window_samples, hop_samples=hop_samples)
     seen = 0
     edges = [0, *sorted(min(each, length) for each in cuts), length]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in itertools.pairwise(edges):
         if (span := spans.push(samples[begin:end])) is None:
             continue
         first, part = span
