@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.catalog.intake import LoadResult
 from monitor.catalog.listing import listed
 from monitor.catalog.loader import rescan
+from monitor.catalog.recording import read_recording
 from monitor.catalog.references import References
 from monitor.errors import ConfigError, UnreachableError
 from monitor.servers.milvus import Milvus
@@ -404,3 +407,19 @@ async def test_a_whole_run_on_a_full_server(
     assert (await _finds(library, 1), await _finds(library, 9)) == (set(), {"1"})
     assert await library.state() == ({"0": 11, "1": 11, "2": 11}, 33)
     await drop(library)
+
+
+async def test_memory_does_not_grow_with_the_length_of_a_file(ffmpeg: FfmpegProgram, tmp_path: Path) -> None:
+    minutes = 20
+    path = write_wav(tmp_path / "long.wav", np.tile(melody(0, 60.0), minutes))
+    tracemalloc.start()
+    try:
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            recording = await read_recording(path, embedder=Bands(), ffmpeg=ffmpeg, executor=executor)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert recording.duration_s == 60.0 * minutes
+    assert recording.windows == len(recording.kept) == len(recording.vectors) == 120 * minutes - 1
+    samples_bytes = 4 * RATE_HZ * 60 * minutes
+    assert peak_bytes < samples_bytes / 2
