@@ -90,8 +90,8 @@ def test_a_direction_in_which_everything_varies_is_taken_off() -> None:
 
 def test_the_matcher_reads_what_is_written(tmp_path: Path) -> None:
     path = tmp_path / "panns.calibration.json"
-    path.write_text(json.dumps(calibration.histograms(recordings(10), common=None)))
-    nats = load_calibration(path).log_likelihood_ratio(np.array([0.1, 0.8]))
+    path.write_text(json.dumps({"model_id": "panns-x"} | calibration.histograms(recordings(10), common=None)))
+    nats = load_calibration(path, model_id="panns-x").log_likelihood_ratio(np.array([0.1, 0.8]))
     assert nats[0] < 0 < nats[1]
 
 

@@ -253,7 +253,7 @@ class TestWithTorch:
             answer = json.loads(capsys.readouterr().out)
             common = panns.read_common(models_dir, embedder.weights_id)
             content = json.loads(written[1].read_text())
-            assert load_calibration(written[1]).nats.max() > 0
+            assert load_calibration(written[1], model_id=answer["model_id"]).nats.max() > 0
         finally:
             for path in written:
                 path.unlink(missing_ok=True)
