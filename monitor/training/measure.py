@@ -73,6 +73,7 @@ def measure(
     alike = _copies(corpus, catalog, embedder, plain, say)
     same: dict[str, NDArray[np.float32]] = {}
     others: list[NDArray[np.float32]] = []
+    impostors: list[str] = []
     bests: list[NDArray[np.float32]] = []
     sequence_best = dict.fromkeys(_SEQUENCES_S, -1.0)
     say("| condition | window | 3 s | 5 s | 5 s, place | same p05 | same p50 | 5 s p05 |")
@@ -94,6 +95,8 @@ def measure(
             found = _search(catalog, vectors[:, :count], alike, asked.piece)
             shares.append(_right(catalog, found.row, asked.piece, alike))
             sequence_best[length_s] = max(sequence_best[length_s], float(found.other_score.max()))
+        if condition.name == "clean":
+            impostors = _impostors(catalog, asked, found)
         placed = float(np.mean(np.abs(found.row - truth[:, 0]) <= 1))
         low, middle = np.quantile(same[condition.name], (0.05, 0.5))
         sequence_low = np.quantile(same[condition.name].mean(axis=1), 0.05)
@@ -111,6 +114,8 @@ def measure(
     say(f"best of the others, one window: p50 {middle:.2f}, p99 {high:.2f}, max {best.max():.2f}")
     for length_s, highest in sequence_best.items():
         say(f"best of the others, mean over {length_s:.0f} s: max {highest:.2f}")
+    for line in impostors:
+        say(line)
     pooled = np.concatenate([values.ravel() for values in same.values()])
     calibration = {
         "model_id": embedder.model_id,
@@ -204,6 +209,17 @@ def _search(catalog: Catalog, vectors: Vectors, alike: NDArray[np.bool_], own: N
 
 def _right(catalog: Catalog, row: NDArray[np.int64], piece: NDArray[np.int64], alike: NDArray[np.bool_]) -> float:
     return float(np.mean(alike[piece, catalog.piece[row]]))
+
+
+def _impostors(catalog: Catalog, queries: Queries, found: Found, most: int = 10) -> list[str]:
+    """Name the pairs of pieces that are most alike without being copies: to be judged by ear."""
+    pairs: dict[tuple[int, int], float] = {}
+    for piece, row, score in zip(queries.piece, found.other_row, found.other_score, strict=True):
+        pair = int(piece), int(catalog.piece[row])
+        pairs[pair] = max(pairs.get(pair, -1.0), float(score))
+    worst = sorted(pairs.items(), key=lambda entry: -entry[1])[:most]
+    name = [item.path for item in catalog.pieces]
+    return [f"alike over 5 s: {score:.2f} {name[mine]} and {name[other]}" for (mine, other), score in worst]
 
 
 def _copies(
