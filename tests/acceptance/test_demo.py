@@ -44,7 +44,8 @@ async def demo(temporary: Path, *words: str) -> AsyncIterator[asyncio.subprocess
             process.kill()
             await process.communicate()
     assert _processes_that_name(temporary) == []
-    assert sorted(temporary.iterdir()) == []  # noqa: ASYNC240
+    # onnxruntime 1.32 writes a session id of its own there as soon as it is imported.
+    assert {path.name for path in temporary.iterdir()} <= {".ses"}  # noqa: ASYNC240
 
 
 def _processes_that_name(directory: Path) -> list[str]:
