@@ -88,13 +88,15 @@ def measure(
         anything = dice.integers(0, len(catalog.vectors), truth.shape)
         others.append(np.einsum("qwd,qwd->qw", vectors, catalog.vectors[anything]))
         window = _search(catalog, vectors[:, :1], alike, asked.piece)
-        bests.append(window.other_score)
+        if not condition.two_pieces:
+            bests.append(window.other_score)
         shares = [_right(catalog, window.row, asked.piece, alike)]
         for length_s in _SEQUENCES_S:
             count = _windows(embedder, length_s)
             found = _search(catalog, vectors[:, :count], alike, asked.piece)
             shares.append(_right(catalog, found.row, asked.piece, alike))
-            sequence_best[length_s] = max(sequence_best[length_s], float(found.other_score.max()))
+            if not condition.two_pieces:
+                sequence_best[length_s] = max(sequence_best[length_s], float(found.other_score.max()))
         if condition.name == "clean":
             impostors = _impostors(catalog, asked, found)
         placed = float(np.mean(np.abs(found.row - truth[:, 0]) <= 1))
