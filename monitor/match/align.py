@@ -194,12 +194,22 @@ class Aligner:
         self._hits.clear()
         return events
 
+    def release(self) -> list[MatchEvent]:
+        """Another aligner goes on with the open matches: their rows are brought up to date, for its `restore`."""
+        events = [self._event(run, changed=False) for run in self._runs if run.state is not None]
+        self._runs.clear()
+        self._hits.clear()
+        return events
+
     def _interrupt(self, until_s: float) -> None:
-        """What was heard before `until_s` lies on the old clock: its evidence is settled."""
+        """What was heard before `until_s` lies on the old clock: its evidence and its start are settled."""
         self._gap_end_s = until_s
         self._hits.clear()
         for run in self._runs:
             run.settle(until_s)
+            if run.state is not None and run.known_start is None and run.first_s <= run.settled_until_s:
+                told = self._match(run)
+                run.known_start = (told.start_s, told.reference_start_s)
 
     # -- suspicion ---------------------------------------------------------------------------------------------------
 
@@ -390,7 +400,8 @@ class Aligner:
         event = MatchEvent(
             sequence=run.sequence,
             match=self._match(run),
-            decided_s=self._now_s + self._window_s,
+            # A restored match may be closed before anything was heard.
+            decided_s=max(self._now_s, run.last_s) + self._window_s,
             hits=run.take_hits(),
             changed=changed,
         )

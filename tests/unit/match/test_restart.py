@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tests.unit.match.simulation import Airing, Catalog, Listener, Recording, windows
+
+
+@pytest.fixture(scope="module")
+def listener() -> Listener:
+    catalog = Catalog({f"piece-{n}": Recording(seed=n, duration_s=120.0) for n in range(5)})
+    listener = Listener(catalog)
+    for start_s, vector in windows(catalog, [Airing("piece-1", 10.0, 0.0, 80.0)], until_s=40, noise=0.5, seed=13):
+        listener.hear(start_s, vector)
+    return listener
+
+
+def test_a_restored_match_can_be_closed_before_anything_was_heard(listener):
+    after = Listener(listener.catalog)
+    after.aligner.restore([listener.events[-1].match])
+    (event,) = after.aligner.flush()
+    assert math.isfinite(event.decided_s) and event.decided_s >= event.match.end_s
+
+
+def test_a_clock_anchored_anew_after_a_gap_does_not_move_the_start(listener):
+    (before,) = listener.aligner.open_matches
+    airing = [Airing("piece-1", 10.0, 0.0, 80.0)]
+    for start_s, vector in windows(listener.catalog, airing, until_s=80, noise=0.5, seed=13, from_s=45.0):
+        listener.hear(start_s + 1.75, vector)
+    (after,) = listener.aligner.open_matches
+    assert after.match_id == before.match_id and after.last_hit_s > 75
+    assert (after.start_s, after.reference_start_s) == (before.start_s, before.reference_start_s)
