@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,10 +76,11 @@ class Twin:
         began = time.perf_counter()
         tracker = self._tracker(str(path))
         events: list[MatchEvent] = []
-        async for block, neighbours in self._searched(path):
-            with _Stopwatch(self.timing, "align_s"):
-                for start_s, vector, near in zip(block.starts_s, block.vectors, neighbours, strict=True):
-                    events += await tracker.step(start_s, vector if vector.any() else None, near)
+        async with aclosing(self._searched(path)) as searched:
+            async for block, neighbours in searched:
+                with _Stopwatch(self.timing, "align_s"):
+                    for start_s, vector, near in zip(block.starts_s, block.vectors, neighbours, strict=True):
+                        events += await tracker.step(start_s, vector if vector.any() else None, near)
         events += tracker.aligner.flush()
         self.timing.wall_s += time.perf_counter() - began
         last = {event.match.match_id: event.match for event in events}
@@ -90,11 +91,12 @@ class Twin:
     async def neighbours(self, path: Path) -> list[list[Neighbour]]:
         """The nearest catalog windows of each of the file's windows that is not silent."""
         found: list[list[Neighbour]] = []
-        async for block, neighbours in self._searched(path):
-            found += [near for near, vector in zip(neighbours, block.vectors, strict=True) if vector.any()]
+        async with aclosing(self._searched(path)) as searched:
+            async for block, neighbours in searched:
+                found += [near for near, vector in zip(neighbours, block.vectors, strict=True) if vector.any()]
         return found
 
-    async def _searched(self, path: Path) -> AsyncIterator[tuple[Block, list[list[Neighbour]]]]:
+    async def _searched(self, path: Path) -> AsyncGenerator[tuple[Block, list[list[Neighbour]]], None]:
         """Blocks with the neighbours of their windows; decoding and embedding run ahead."""
         blocks: asyncio.Queue[Block | None] = asyncio.Queue(_BLOCKS_AHEAD)
         producer = asyncio.create_task(self._produce(path, blocks), name=f"embed {path}")
@@ -138,7 +140,9 @@ class Twin:
             if not windows:
                 raise InputError(f"{path} is shorter than one window ({embedder.window_s:.1f} s); give more of it")
         finally:
-            await blocks.put(None)
+            # Whoever has gone away takes nothing out any more: never wait for room then.
+            if (task := asyncio.current_task()) is not None and not task.cancelling():
+                await blocks.put(None)
 
     def _embed(self, samples: Vectors) -> Vectors:
         vectors = self._embedder.embed_span(samples)
