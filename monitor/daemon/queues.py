@@ -82,3 +82,13 @@ class FairQueue(Generic[Item]):
         while self._items and self._items[0] is None:
             self._items.popleft()
             self._first += 1
+        if len(self._items) > 2 * self.capacity:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Forget the places of dropped items: they pile up behind an old item of a stream that has fallen quiet."""
+        self._items = deque(entry for entry in self._items if entry is not None)
+        self._by_stream = {}
+        for number, entry in enumerate(self._items, self._first):
+            if entry is not None:
+                self._by_stream.setdefault(entry[0], deque()).append(number)

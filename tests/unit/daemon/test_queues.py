@@ -73,3 +73,13 @@ async def test_wait_is_not_satisfied_by_what_was_taken():
     waiting.take(1)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(waiting.wait(), 0.02)
+
+
+def test_behind_an_old_item_of_a_quiet_stream_nothing_piles_up():
+    waiting, dropped = queue(4)
+    waiting.put("quiet", ("quiet", 0))
+    for number in range(1000):
+        waiting.put("loud", ("loud", number))
+    assert len(waiting._items) <= 9
+    assert len(dropped) == 997
+    assert waiting.take(9) == [("quiet", 0), ("loud", 997), ("loud", 998), ("loud", 999)]
