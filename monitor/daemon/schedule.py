@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC
@@ -41,7 +42,7 @@ class Schedule:
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Start no more jobs; what runs is left to its task's end."""
+        """Start no more jobs; those that run are cancelled."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 
@@ -61,5 +62,5 @@ class Schedule:
     def _listen(self, event: JobEvent) -> None:
         if event.code == EVENT_JOB_MISSED:
             log.warning("%s was missed", event.job_id, extra={"action": "job_missed", "job": event.job_id})
-        elif event.exception is not None:
+        elif event.exception is not None and not isinstance(event.exception, asyncio.CancelledError):
             self._on_bug(event.exception)
