@@ -78,7 +78,7 @@ class Recorder:
             entries = [await self._queue.get()]
             while len(entries) < _MOST_AT_ONCE and not self._queue.empty():
                 entries.append(self._queue.get_nowait())
-            closed = entries[-1] is None
+            closed = None in entries
             await self._write([entry for entry in entries if entry is not None])
             for _ in entries:
                 self._queue.task_done()
