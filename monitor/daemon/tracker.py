@@ -75,19 +75,20 @@ class Tracker:
         self._silence = np.zeros(dimension, dtype=np.float32)
         self._starts: deque[float] = deque()
         self._vectors: deque[Vectors] = deque()
+        #: What the clock's being set back has ended, until a step tells it.
+        self._untold: list[MatchEvent] = []
 
     async def step(self, start_s: float, vector: Vectors | None, neighbours: Sequence[Neighbour]) -> list[MatchEvent]:
         """The window is heard: what happened. After UnreachableError the same call may be made again.
 
         A window that was heard before (servers send past audio on a reconnect) says nothing new.
         """
-        events: list[MatchEvent] = []
         if self._starts and start_s < self._starts[-1] - _SET_BACK_S:
-            events = self.aligner.flush()
+            self._untold += self.aligner.flush()
             self._starts.clear()
             self._vectors.clear()
         if self._starts and start_s < self._starts[-1]:
-            return events
+            return self._tell([])
         if not self._starts or start_s > self._starts[-1]:
             self._starts.append(start_s)
             self._vectors.append(self._silence if vector is None else vector)
@@ -113,4 +114,8 @@ class Tracker:
                     reference_vectors=reference_vectors,
                     reference_hop_s=self._reference_hop_s,
                 )
-        return events + self.aligner.advance(planes)
+        return self._tell(self.aligner.advance(planes))
+
+    def _tell(self, events: list[MatchEvent]) -> list[MatchEvent]:
+        untold, self._untold = self._untold, []
+        return untold + events

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
-import numpy as np
+import dataclasses
 
-from monitor.daemon.tracker import StretchCache
+import numpy as np
+import pytest
+
+from monitor.daemon.tracker import StretchCache, Tracker
+from monitor.errors import UnreachableError
+from monitor.types import MatchState, Neighbour
+from tests.unit.match.simulation import DIMENSION, HOP_S, Airing, Catalog, Listener, Recording, windows
 
 
 class Reader:
@@ -48,3 +54,36 @@ async def test_a_changed_catalog_is_read_again():
     cache.clear()
     await cache.stretch("a", 0.0, 1.0)
     assert len(reader.calls) == 2
+
+
+async def test_what_a_clock_set_back_ends_is_told_though_the_catalog_is_away_then():
+    simulated = Catalog({f"piece-{n}": Recording(seed=n, duration_s=60.0) for n in range(3)})
+    away = False
+
+    class Away:
+        async def stretch(self, reference_id, start_s, end_s):
+            if away:
+                raise UnreachableError("Milvus is away")
+            starts = simulated.starts[reference_id]
+            inside = (starts >= start_s) & (starts < end_s)
+            return starts[inside], simulated.vectors[reference_id][inside]
+
+    tracker = Tracker(
+        aligner=Listener(simulated).aligner, stretches=StretchCache(Away(), capacity_bytes=1),
+        dimension=DIMENSION, reference_hop_s=HOP_S,
+    )
+    stream = list(windows(simulated, [Airing("piece-1", 0.0, 0.0, 40.0)], until_s=30, noise=0.2, seed=1))
+    events = []
+    for start_s, vector in stream:
+        events += await tracker.step(1000 + start_s, vector, simulated.search(vector, 10))
+    assert events[-1].match.state is MatchState.CONFIRMED
+    away = True
+    tracker._stretches.clear()
+    start_s, vector = stream[0]
+    strong = [Neighbour(reference_id="piece-2", reference_start_s=0.0, similarity=1.0)]
+    tracker.aligner.options = dataclasses.replace(tracker.aligner.options, provisional_nats=1.0)
+    with pytest.raises(UnreachableError):
+        await tracker.step(start_s, vector, strong)
+    away = False
+    events = await tracker.step(start_s, vector, strong)
+    assert events[0].match.state is MatchState.ENDED
