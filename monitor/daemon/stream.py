@@ -28,6 +28,8 @@ _FORGIVE_S = 60.0
 #: How often the log is told how far a stream was heard, or how long it has not been.
 _HEARD_EVERY_S = 5.0
 _GAP_EVERY_S = 10.0
+#: Servers send past audio on connect: what lies no further back may yet be heard, and is no gap before that is known.
+_BURST_S = 30.0
 #: A jump of the stream's axis up to this is no gap: reconnects overlap or abut within it.
 _ABUTS_S = 0.5
 
@@ -79,6 +81,7 @@ class Stream:
             name: _Cutter(settings.name, embedder, self._sample_rate_hz) for name, embedder in models.items()
         }
         self._heard_until_s = heard_until_s
+        self._began_s = now()
         self._told_heard_s = self._told_gap_s = -float("inf")
         self._gap_reason = StreamReason.SHUTDOWN
         self._gap_counted_until_s: float | None = None
@@ -99,13 +102,17 @@ class Stream:
         try:
             if self.settings.paused:
                 await self._turn(StreamState.PAUSED)
-                await asyncio.Event().wait()
+                while True:  # what a crash left open ends all the same
+                    self._unheard(self._now())
+                    await asyncio.sleep(_GAP_EVERY_S)
             address = 0
             while True:
                 error = await self._listen(self.settings.addresses[address % len(self.settings.addresses)])
                 address += 1
                 await self._fail(error)
         except asyncio.CancelledError:
+            if self.status.state not in {StreamState.RECEIVING, StreamState.SILENT, StreamState.PAUSED}:
+                await self._close_gap(self._now())
             await self._turn(StreamState.STOPPED, reason=StreamReason.SHUTDOWN)
             await self._say_heard()
             raise
@@ -194,20 +201,27 @@ class Stream:
 
     async def _grow_gap(self, until_s: float) -> None:
         """The gap goes on until `until_s`."""
-        start_s = self._heard_until_s
+        start_s = self._unheard_since_s()
         if start_s is None or until_s <= start_s + _ABUTS_S:
             return
         self._unheard(until_s)
-        if until_s - self._told_gap_s >= _GAP_EVERY_S:
+        if until_s - _BURST_S > start_s and until_s - self._told_gap_s >= _GAP_EVERY_S:
             self._told_gap_s = until_s
-            await self._record_gap(start_s, until_s)
+            await self._record_gap(start_s, until_s - _BURST_S)
 
     async def _close_gap(self, start_s: float) -> None:
         """Audio begins at `start_s`: what lies between it and the last audio was not heard."""
-        if self._heard_until_s is not None and start_s - self._heard_until_s > _ABUTS_S:
-            await self._record_gap(self._heard_until_s, start_s)
+        since_s = self._unheard_since_s()
+        if since_s is not None and start_s - since_s > _ABUTS_S:
+            await self._record_gap(since_s, start_s)
         self._gap_counted_until_s = None
         self._told_gap_s = -float("inf")
+
+    def _unheard_since_s(self) -> float | None:
+        """End of the last audio; of a stream that never was heard, when listening began, once that has failed."""
+        if self._heard_until_s is None and self._failures:
+            return self._began_s
+        return self._heard_until_s
 
     async def _record_gap(self, start_s: float, end_s: float) -> None:
         counted_s = self._gap_counted_until_s or start_s
