@@ -125,6 +125,16 @@ def _authorise(request: Request, token: str | None) -> None:
         return
     if request.client is None or not ipaddress.ip_address(request.client.host).is_loopback:
         raise RefusedError("without a token only this machine may change anything; set http.token_file")
+    if not _names_this_machine(urlsplit(f"//{request.headers.get('host', '')}").hostname or ""):
+        # A page whose own name was made to point here (DNS rebinding) has the right origin, but not this name.
+        raise RefusedError("without a token, ask by the name localhost or 127.0.0.1; or set http.token_file")
+
+
+def _names_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _problem(status: int, title: str, detail: str) -> Response:
