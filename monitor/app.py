@@ -35,7 +35,7 @@ from monitor.daemon.schedule import Schedule
 from monitor.daemon.stream import Settings, Source, Stream
 from monitor.deployment import Deployment, alignment_options, deploy
 from monitor.embed import Embedder
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, MonitorError, UnreachableError
 from monitor.metrics import Metrics
 from monitor.record.listings import Listings
 from monitor.record.store import Store
@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 #: From SIGTERM to the end of the process.
 _STOP_S = 25.0
+_RETRY_S = 2.0
 _SUMMARY_EVERY_S = 300.0
 _UPKEEP_HOUR = 3
 
@@ -90,15 +91,17 @@ class Daemon:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._embedders: dict[str, Embedder] = {}
         self._playing: dict[str, dict[str, MatchEvent]] = {}
+        #: Streams that another daemon has begun to listen to.
+        self._taken: set[str] = set()
         self._stopping = asyncio.Event()
-        self._starting = True
+        self._started = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._crash: BaseException | None = None
 
     # -- the life of the process -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Build, listen until SIGTERM or SIGINT, stop within 25 s. Raises what made it impossible to go on."""
+        """Build, listen until `stop`, end within 25 s. Raises what made it impossible to go on."""
         web = WebServer(
             create_app(
                 daemon=self,
@@ -109,18 +112,29 @@ class Daemon:
             host=self._config.http.host,
             port=self._config.http.port,
         )
-        serving = asyncio.create_task(web.run(), name="web")
+        serving = self._own(web.run(), "web")
         try:
-            with _signals(self._stop, self._reload_on_signal):
-                await self._start(web)
-                await self._stopping.wait()
-                await self._drain()
+            await self._begin(web)
+            await self._stopping.wait()
+            await self._drain()
         finally:
             for task in (*self._tasks.values(), *self._stages()):
                 task.cancel()
             await web.stop(serving)
         if self._crash is not None:
             raise self._crash
+
+    async def _begin(self, web: WebServer) -> None:
+        """Start, unless told to stop before that is done."""
+        starting = asyncio.create_task(self._start(web), name="start")
+        told = asyncio.create_task(self._stopping.wait(), name="told to stop")
+        try:
+            await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            starting.cancel()
+            told.cancel()
+        with suppress(asyncio.CancelledError):
+            await starting
 
     async def _start(self, web: WebServer) -> None:
         await self._open_catalogs()
@@ -140,7 +154,7 @@ class Daemon:
         self._plan()
         self._schedule.start()
         self._loaded(time.time())
-        self._starting = False
+        self._started.set()
         host, port = web.address
         logger.info(
             "listening to %d streams; http://%s:%d/",
@@ -175,16 +189,17 @@ class Daemon:
         logger.info("stopping", extra={"action": "stopping"})
         began = time.monotonic()
         self._schedule.stop()
-        if self._crash is not None:
+        if self._crash is not None or not self._stages():
             return
         try:
-            async with asyncio.timeout(_STOP_S - 8):
-                for name in list(self._tasks):
-                    await self._remove_stream(name, forget=False)
+            async with asyncio.timeout(_STOP_S - 8), self._reloading:
+                for task in self._tasks.values():
+                    task.cancel()
+                await asyncio.gather(*self._tasks.values(), return_exceptions=True)
                 self._pipeline.close()
-                await self._piping
+                await asyncio.wait([self._piping])
                 await self._recorder.close()
-                await self._recording
+                await asyncio.wait([self._recording])
         except TimeoutError:
             logger.error("not all was written in time", extra={"action": "stop_incomplete"})
         await self._deliverer.drain(max(min(5.0, _STOP_S - 4 - (time.monotonic() - began)), 0.1))
@@ -204,6 +219,8 @@ class Daemon:
             self._bug(error)
 
     def _bug(self, error: BaseException) -> None:
+        while isinstance(error, BaseExceptionGroup):  # a group of tasks failed: its first failure has the exit code
+            error = error.exceptions[0]
         logger.critical("a stage failed: %s", error, exc_info=error, extra={"action": "crash"})
         self._crash = self._crash or error
         self._stopping.set()
@@ -212,7 +229,8 @@ class Daemon:
         names = ("_recording", "_piping", "_delivering")
         return [task for name in names if (task := getattr(self, name, None)) is not None]
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """`run` ends in good order; told twice, the process ends at once."""
         if self._stopping.is_set():
             logger.error("second signal: ending at once", extra={"action": "killed"})
             os._exit(1)
@@ -262,26 +280,45 @@ class Daemon:
         task.add_done_callback(self._ended)
         self._tasks[name] = task
 
-    async def _remove_stream(self, name: str, *, forget: bool = True) -> None:
+    async def _add_patiently(self, stream: configuration.Stream) -> None:
+        """The stream is listened to, however long PostgreSQL is away, unless the daemon stops meanwhile."""
+        while not self._stopping.is_set():
+            try:
+                await self._add_stream(stream)
+            except UnreachableError as error:
+                logger.warning("%s waits: %s", stream.name, error, extra={"action": "stream_waits"})
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), _RETRY_S)
+            else:
+                return
+
+    async def _remove_stream(self, name: str, *, goes_on: bool = False) -> None:
         task = self._tasks.pop(name)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        if not forget:
-            self._pipeline.unheard(name, time.time(), final=True)
-            return
-        for event in await self._pipeline.detach(name, time.time()):
+        for event in await self._pipeline.detach(name, time.time(), goes_on=goes_on):
             await self._recorder.put(event)
-        await self._recorder.settle()
-        del self._streams[name], self._recorder.epochs[name]
+        # Without its epoch what waits could not be written any more.
+        while not await self._recorder.settle():
+            if self._stopping.is_set():
+                return
+        del self._streams[name]
+        self._recorder.epochs.pop(name, None)
+        self._taken.discard(name)
         self._playing.pop(name, None)
         self._metrics.remove_stream(name)
         logger.info("%s is not listened to any more", name, extra={"action": "stream_removed", "stream": name})
 
     def _taken_over(self, name: str) -> None:
-        """Another daemon listens to the stream now: this one stops."""
+        """Another daemon listens to the stream now, and goes on with its matches: this one stops."""
         if name in self._tasks:
             self._tasks[name].cancel()
+        self._taken.add(name)
+        self._pipeline.forget(name)
+        self._playing.pop(name, None)
+        self._metrics.matches_open.labels(name).set(0)
+        self._metrics.infringements_active.labels(name).set(0)
 
     def _recorded(self, events: list[MatchEvent]) -> None:
         if any(event.changed for event in events):
@@ -306,9 +343,14 @@ class Daemon:
     # -- reload ------------------------------------------------------------------------------------------------------
 
     async def reload(self) -> dict[str, list[str]]:
-        """Take over the configuration file: all that can fail is done before anything changes."""
+        """Take over the configuration file, once started: all that can fail is done before anything changes."""
+        await self._started.wait()
         async with self._reloading:
             try:
+                if self._stopping.is_set():
+                    raise UnreachableError("the daemon is stopping: start it again with the new configuration")
+                if self._recorder.trouble is not None:
+                    raise UnreachableError(f"the configuration stays as it was: {self._recorder.trouble}")
                 new = configuration.load(self._config_path, environ=os.environ, data_dir=self._deployment.data_dir)
                 changes = configuration.diff(self._config, new)
                 if changes.refused:
@@ -316,7 +358,7 @@ class Daemon:
                         f"these keys cannot change while the daemon runs, restart it: {', '.join(changes.refused)}"
                     )
                 Deliverer(pool=self._deployment.pool, endpoints=_endpoints(new), metrics=self._metrics)
-            except ConfigError:
+            except MonitorError:
                 self._metrics.reload_successful.set(0)
                 raise
             await self._take_over(new, changes)
@@ -334,18 +376,22 @@ class Daemon:
         self._deliverer.replace(_endpoints(new))
         for name in before - after:
             self._metrics.remove_endpoint(name)
-        for name in (*changes.streams_removed, *changes.streams_changed):
+        for name in changes.streams_removed:
             await self._remove_stream(name)
+        for name in changes.streams_changed:
+            await self._remove_stream(name, goes_on=True)
         by_name = {stream.name: stream for stream in new.streams}
         for name in (*changes.streams_changed, *changes.streams_added):
-            await self._add_stream(by_name[name])
+            await self._add_patiently(by_name[name])
         logger.info("configuration taken over", extra={"action": "reloaded", **_described(changes)})
 
-    def _reload_on_signal(self) -> None:
+    def reload_on_signal(self) -> None:
+        """Reload; the log alone is told why not."""
+
         async def reload() -> None:
             try:
                 await self.reload()
-            except ConfigError as error:
+            except MonitorError as error:
                 logger.error("%s", error, extra={"action": "reload_refused"})
 
         self._own(reload(), "reload")
@@ -364,12 +410,12 @@ class Daemon:
         """Why the daemon is not doing its whole job, by part."""
         if self._stopping.is_set():
             return {"daemon": "stopping"}
-        if self._starting:
+        if not self._started.is_set():
             return {"daemon": "starting"}
         reasons = {f"catalog {name}": trouble for name, trouble in self._pipeline.trouble.items()}
         if self._recorder.trouble is not None:
             reasons["postgres"] = self._recorder.trouble
-        return reasons
+        return reasons | {f"stream {name}": "another daemon listens to it" for name in sorted(self._taken)}
 
     def streams(self) -> list[dict[str, Any]]:
         """Each stream as it is now."""
@@ -452,11 +498,37 @@ def _signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[N
 
 
 async def run(config: Config, *, config_path: Path | None) -> None:
-    """`monitor run`: the daemon of the configuration, until it is told to stop."""
+    """`monitor run`: the daemon of the configuration, until it is told to stop, be it while its servers start."""
     data_dir = prepare(config.data_dir or default_data_dir())
-    with daemon_lock(data_dir):
-        async with deploy(config) as deployment:
-            await Daemon(deployment, config_path=config_path).run()
+    life = asyncio.current_task()
+    daemon: Daemon | None = None
+    told_to_stop = told_to_reload = False
+
+    def stop() -> None:
+        nonlocal told_to_stop
+        if daemon is not None:
+            daemon.stop()
+        elif life is not None and not told_to_stop:
+            told_to_stop = True
+            life.cancel()
+
+    def reload() -> None:
+        nonlocal told_to_reload
+        told_to_reload = True
+        if daemon is not None:
+            daemon.reload_on_signal()
+
+    with daemon_lock(data_dir), _signals(stop, reload):
+        try:
+            async with deploy(config) as deployment:
+                daemon = Daemon(deployment, config_path=config_path)
+                if told_to_reload:
+                    daemon.reload_on_signal()
+                await daemon.run()
+        except asyncio.CancelledError:
+            if not told_to_stop:
+                raise
+            logger.info("stopped before it had started", extra={"action": "stopped"})
 
 
 def _open(ffmpeg: FfmpegProgram, options: SourceOptions, address: str, sample_rate_hz: int) -> Source:

@@ -42,11 +42,11 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unheard:
-    """A stream was not heard until then; `final`: nobody listens to it any more."""
+    """A stream was not heard until then; `through` is released by each catalog that has come so far."""
 
     stream: str
     until_s: float
-    final: bool = False
+    through: asyncio.Semaphore | None = None
 
 
 @dataclass(kw_only=True)
@@ -96,7 +96,6 @@ class Pipeline:
         self._options, self._top_k = options, top_k
         self._models: dict[str, Model] = {}
         self._lanes: dict[str, Lane] = {}
-        self._detaching: dict[str, asyncio.Event] = {}
         self._closing = False
 
     # -- building ----------------------------------------------------------------------------------------------------
@@ -170,24 +169,33 @@ class Pipeline:
         """The window will be embedded and searched, unless overload drops it."""
         self._models[model].queue.put(window.stream, window)
 
-    def unheard(self, stream: str, until_s: float, *, final: bool = False) -> None:
-        """The stream is not heard: matches that wait too long end; all do when `final`."""
+    def unheard(self, stream: str, until_s: float, *, through: asyncio.Semaphore | None = None) -> None:
+        """The stream is not heard: matches that wait too long end."""
         for model in self._models.values():
             if any(stream in lane.trackers for lane in model.lanes.values()):
-                model.queue.put(stream, Unheard(stream=stream, until_s=until_s, final=final))
+                model.queue.put(stream, Unheard(stream=stream, until_s=until_s, through=through))
 
-    async def detach(self, stream: str, until_s: float, *, timeout_s: float = 5.0) -> list[MatchEvent]:
-        """Nobody listens to the stream any more: what it has submitted is through, its matches are over.
+    async def detach(
+        self, stream: str, until_s: float, *, goes_on: bool = False, timeout_s: float = 5.0
+    ) -> list[MatchEvent]:
+        """Nobody listens to the stream any more: what it has submitted is through, unless Milvus is away for longer.
 
-        Returns the events of the catalogs that did not get there in time because Milvus is away.
+        Returns what becomes of its matches: they are over, or `goes_on`: brought up to date, for the next `attach`.
         """
-        over = self._detaching[stream] = asyncio.Event()
-        self.unheard(stream, until_s, final=True)
+        lanes = [lane for lane in self._lanes.values() if stream in lane.trackers]
+        through = asyncio.Semaphore(0)
+        self.unheard(stream, until_s, through=through)
         with suppress(TimeoutError):
-            await asyncio.wait_for(over.wait(), timeout_s)
-        del self._detaching[stream]
-        late = [tracker for lane in self._lanes.values() if (tracker := lane.trackers.pop(stream, None))]
-        return [event for tracker in late for event in tracker.aligner.flush()]
+            async with asyncio.timeout(timeout_s):
+                for _ in lanes:
+                    await through.acquire()
+        aligners = [lane.trackers.pop(stream).aligner for lane in lanes]
+        return [event for aligner in aligners for event in (aligner.release() if goes_on else aligner.flush())]
+
+    def forget(self, stream: str) -> None:
+        """Another daemon has the stream and its open matches: nothing of it is followed here."""
+        for lane in self._lanes.values():
+            lane.trackers.pop(stream, None)
 
     @property
     def trouble(self) -> dict[str, str]:
@@ -253,7 +261,7 @@ class Pipeline:
 
     async def _search(self, lane: Lane) -> None:
         while await lane.queue.wait():
-            if not self._closing:
+            if not self._closing and len(lane.queue) < _MOST_QUERIES:
                 # Windows of all streams gather, since a search costs the same for one query as for many.
                 await asyncio.sleep(self._limits.search_interval_s)
             items = lane.queue.take(_MOST_QUERIES)
@@ -265,7 +273,8 @@ class Pipeline:
                     neighbours = await self._patiently(lane, search)
             if neighbours is None:
                 for item in items:
-                    self._dropped(DropReason.SHUTDOWN, item.stream)
+                    if isinstance(item, Embedded):
+                        self._dropped(DropReason.SHUTDOWN, item.stream)
                 continue
             found = iter(neighbours)
             for item in items:
@@ -273,6 +282,9 @@ class Pipeline:
                 for event in await self._align(lane, item, near):
                     await self._recorder.put(event)
                 await asyncio.sleep(0)
+        for tracker in lane.trackers.values():
+            for event in tracker.aligner.flush():
+                await self._recorder.put(event)
 
     async def _align(self, lane: Lane, item: Embedded | Unheard, near: list[Neighbour]) -> list[MatchEvent]:
         tracker = lane.trackers.get(item.stream)
@@ -282,18 +294,15 @@ class Pipeline:
             step = partial(tracker.step, item.start_s, item.vector, near)
             return await self._patiently(lane, step) or []
         events = tracker.aligner.unheard(item.until_s)
-        if item.final:
-            events += tracker.aligner.flush()
-            del lane.trackers[item.stream]
-            over = self._detaching.get(item.stream)
-            if over is not None and not any(item.stream in each.trackers for each in self._lanes.values()):
-                over.set()
+        if item.through is not None:
+            item.through.release()
         return events
 
     async def _patiently(self, lane: Lane, call: Callable[[], Awaitable[Result]]) -> Result | None:
         """The call's result, however long Milvus is away; None if the daemon stops meanwhile."""
         wait_s = 0.25
-        while True:
+        # A stopping daemon does not ask again what takes long to fail.
+        while not (self._closing and lane.trouble is not None):
             try:
                 result = await call()
             except UnreachableError as error:
@@ -301,15 +310,15 @@ class Pipeline:
                 if lane.trouble is None:
                     log.warning("searches wait: %s", error, extra={"action": "searches_wait"})
                 lane.trouble = str(error)
-                if self._closing:
-                    return None
-                await asyncio.sleep(wait_s)
+                if not self._closing:
+                    await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
             else:
                 if lane.trouble is not None:
                     log.info("searches are answered again", extra={"action": "searches_answered"})
                 lane.trouble = None
                 return result
+        return None
 
     async def _refresh(self, lane: Lane) -> None:
         """References added or removed by a loader are seen within seconds."""

@@ -1,0 +1,174 @@
+"""The stages with a catalog that may be away; only Milvus, PostgreSQL and the model are stood in for."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import fields
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from monitor.daemon import pipeline as stages
+from monitor.daemon.pipeline import Limits, Pipeline
+from monitor.errors import UnreachableError
+from monitor.metrics import Metrics
+from monitor.record.rows import RecordedMatch
+from monitor.types import Window
+from tests.unit.match.simulation import CALIBRATION, DIMENSION, HOP_S, OPTIONS, WINDOW_S, Airing, Catalog, Recording
+from tests.unit.match.simulation import windows as heard
+
+
+class Model:
+    """Windows carry their vectors, so that the model has nothing to do."""
+
+    model_id, sample_rate_hz, window_s, hop_s, dimension = "simulated", 64, WINDOW_S, HOP_S, DIMENSION
+    window_samples, hop_samples = 128, 32
+
+    def embed(self, samples):
+        return samples
+
+
+class Reader:
+    """The simulated catalog, which can be away."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog, self.away, self.searches, self.references = catalog, False, 0, {}
+
+    async def search(self, vectors, k):
+        self.searches += 1
+        if self.away:
+            raise UnreachableError("Milvus is away")
+        return [self.catalog.search(vector, k) for vector in vectors]
+
+    async def stretch(self, reference_id, start_s, end_s):
+        if self.away:
+            raise UnreachableError("Milvus is away")
+        starts = self.catalog.starts[reference_id]
+        inside = (starts >= start_s) & (starts < end_s)
+        return starts[inside], self.catalog.vectors[reference_id][inside]
+
+    async def refresh(self):
+        return False
+
+
+class Log:
+    def __init__(self) -> None:
+        self.events = []
+
+    async def put(self, event):
+        self.events.append(event)
+
+    @property
+    def told(self):
+        return [event.match.state.value for event in self.events if event.changed]
+
+
+class Station:
+    """A pipeline with one catalog and one stream on which `piece-1` airs from second 5 on."""
+
+    def __init__(self) -> None:
+        self.catalog = Catalog({f"piece-{n}": Recording(seed=n, duration_s=60.0) for n in range(4)})
+        self.reader, self.log, self.metrics = Reader(self.catalog), Log(), Metrics(CollectorRegistry())
+        self.pipeline = Pipeline(
+            recorder=self.log, metrics=self.metrics, options=OPTIONS, top_k=10,
+            limits=Limits(batch_windows=8, windows_capacity=500, backlog_s=60, search_interval_s=0.0),
+        )
+        self.pipeline.add_catalog(
+            name="default", model="m", embedder=Model(), reader=self.reader, calibration=CALIBRATION
+        )
+        self.metrics.add_stream("radio")
+        self.pipeline.attach("radio", ["default"], [])
+        airing = [Airing("piece-1", 5.0, 0.0, 50.0)]
+        self.windows = list(heard(self.catalog, airing, until_s=50, noise=0.3, seed=1))
+
+    def play(self, from_s: float, until_s: float) -> None:
+        for start_s, vector in self.windows:
+            if from_s <= start_s < until_s:
+                self.pipeline.submit("m", Window(stream="radio", start_s=start_s, samples=vector, level_dbfs=-20.0))
+
+    def dropped(self) -> float:
+        value = self.metrics.registry.get_sample_value
+        return value("monitor_windows_dropped_total", {"stream": "radio", "reason": "shutdown"}) or 0.0
+
+
+@pytest.fixture
+async def station(monkeypatch):
+    monkeypatch.setattr(stages, "_LONGEST_WAIT_S", 0.02)
+    station = Station()
+    running = asyncio.create_task(station.pipeline.run())
+    station.running = running
+    yield station
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - no event tells of what a stage has come to
+            await asyncio.sleep(0.01)
+
+
+async def test_a_stream_changed_while_milvus_is_away_is_followed_afterwards(station):
+    station.reader.away = True
+    station.play(0, 3)
+    await until(lambda: station.pipeline.trouble)
+    await station.pipeline.detach("radio", 3.0, timeout_s=0.05)
+    station.pipeline.attach("radio", ["default"], [])
+    station.reader.away = False
+    await until(lambda: not station.pipeline.trouble)
+    station.play(3, 30)
+    await until(lambda: "confirmed" in station.log.told)
+
+
+async def test_a_changed_stream_goes_on_with_its_match(station):
+    station.play(0, 20)
+    await until(lambda: "confirmed" in station.log.told)
+    station.log.events += await station.pipeline.detach("radio", 21.0, goes_on=True)
+    last = station.log.events[-1]
+    assert not last.changed and last.match.last_hit_s >= 18.0
+    row = as_row(last)
+    station.pipeline.attach("radio", ["default"], [row])
+    station.play(20, 50)
+    station.pipeline.close()
+    await station.running
+    assert station.log.told == ["provisional", "confirmed", "ended"]
+    assert len({event.match.match_id for event in station.log.events}) == 1
+    assert [event.sequence for event in station.log.events] == list(range(len(station.log.events)))
+
+
+async def test_matches_end_in_the_log_though_milvus_is_away_at_the_stop(station):
+    station.play(0, 20)
+    await until(lambda: "confirmed" in station.log.told and station.log.events[-1].match.last_hit_s > 15)
+    station.reader.away = True
+    station.play(20, 25)
+    await until(lambda: station.pipeline.trouble)
+    station.pipeline.unheard("radio", 30.0)
+    station.pipeline.close()
+    await asyncio.wait_for(station.running, 20)
+    assert station.log.told == ["provisional", "confirmed", "ended"]
+    assert station.dropped() <= 10  # windows alone are counted
+
+
+async def test_what_another_daemon_has_taken_is_followed_no_more(station):
+    station.play(0, 20)
+    await until(lambda: "confirmed" in station.log.told)
+    station.pipeline.forget("radio")
+    station.play(20, 25)
+    station.pipeline.close()
+    await station.running
+    assert "ended" not in station.log.told
+
+
+async def test_a_detached_stream_that_is_not_there_is_not_waited_for(station):
+    station.pipeline.forget("radio")
+    async with asyncio.timeout(2):
+        assert await station.pipeline.detach("radio", 1.0, timeout_s=60.0) == []
+
+
+def as_row(event):
+    """The match as the log would give it back."""
+    values = {field.name: getattr(event.match, field.name) for field in fields(event.match)}
+    described = dict.fromkeys(("title", "artist", "isrc", "owner", "label"))
+    return RecordedMatch(**values, **described, epoch=1, sequence=event.sequence, decided_s=event.decided_s)
