@@ -93,6 +93,11 @@ class Aligner:
         """Matches that are provisional or confirmed, as they stand."""
         return tuple(self._match(run) for run in self._runs if run.state is not None)
 
+    @property
+    def suspicions(self) -> list[float]:
+        """Of each candidate that is older than the newest window, that window's similarity on its line."""
+        return [run.latest_similarity for run in self._runs if run.state is None and run.born_s < self._now_s]
+
     def restore(self, matches: Iterable[Match]) -> None:
         """Take over rows that an earlier life left open; they go on if the airing does, else end at their last hit."""
         for match in matches:
@@ -280,24 +285,23 @@ class Aligner:
     def _unexplained(self, run: Run, fit: Fit, explained: Sequence[tuple[Run, Fit]]) -> Floats:
         """The run's evidence without the windows that a stronger run explains.
 
-        A second line through the same reference (a loop, a chorus) earns nothing where the first is as near; another
-        reference earns nothing where the first is so near that nothing else can be sounding.
+        A second line through the same reference (a loop, a chorus) earns only what it says more than the first;
+        another reference earns nothing where the first is so near that nothing else can be sounding.
         """
         nats = fit.nats.copy()
         for other, theirs in explained:
             if other is run:
                 continue
             size = min(len(nats), len(theirs.nats))
-            mine, their_similarity = fit.similarities[-size:], theirs.similarities[-size:]
-            if other.reference_id == run.reference_id:
-                if run.state is not None:
-                    continue
-                beaten = (theirs.nats[-size:] > 0) & ~(mine > their_similarity + 0.1)
-            else:
-                beaten = their_similarity > mine + _EXPLAINED_MARGIN
-            within = (fit.window_starts_s[-size:] >= other.first_s) & (fit.window_starts_s[-size:] <= other.last_s)
+            starts = fit.window_starts_s[-size:]
+            within = (starts >= other.first_s) & (starts <= other.last_s)
             tail = nats[-size:]
-            tail[beaten & within] = np.minimum(tail[beaten & within], 0.0)
+            if other.reference_id == run.reference_id:
+                if run.state is None:
+                    tail[within] = np.minimum(tail, tail - theirs.nats[-size:])[within]
+            else:
+                beaten = within & (theirs.similarities[-size:] > fit.similarities[-size:] + _EXPLAINED_MARGIN)
+                tail[beaten] = np.minimum(tail[beaten], 0.0)
         return nats
 
     def _adopt(self) -> None:
@@ -306,10 +310,8 @@ class Aligner:
         It lost it to a repetition (it followed the first of two equal choruses), or to a clock anchored anew.
         """
         for run in [run for run in self._runs if run.state is not None]:
-            if self._now_s - run.last_s < 2 * self._window_s:
-                continue
             for candidate in [other for other in self._runs if other.state is None]:
-                if candidate.reference_id != run.reference_id or candidate.last_s <= run.last_s:
+                if candidate.reference_id != run.reference_id or candidate.last_s <= run.last_s + 2 * self._hop_s:
                     continue
                 if candidate.evidence_nats < self.options.provisional_nats / 2:
                     continue

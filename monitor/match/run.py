@@ -42,6 +42,8 @@ class Run:
     sequence: int = 0
     told_hits_until_s: float = -np.inf
     told_s: float = -np.inf
+    #: Similarity of the newest window on the line; NaN where nothing was heard.
+    latest_similarity: float = np.nan
     #: Windows up to here are settled: what they said is in the sums and is not asked again.
     settled_until_s: float = -np.inf
     #: Hits that left the look-back before an event carried them.
@@ -65,6 +67,7 @@ class Run:
         """Take over a new fit of the line; `nats` are the fit's, less what other runs explain."""
         starts = fit.window_starts_s
         self.line = fit.line
+        self.latest_similarity = float(fit.similarities[-1])
         if self.state is None:
             segment = best_segment(nats)
             self.evidence_nats = segment.evidence_nats

@@ -1,15 +1,18 @@
 """What one similarity is worth: similarities become log-likelihood ratios from measured distributions.
 
 The evidence for "this stream plays that recording" is a sum of log-likelihood ratios, the sequential test of Wald
-(1945). Under the alternative the similarity is that of the *best* window of other recordings, since a candidate is
-always the best of a catalog: taking the average window instead would count the search's own choice as evidence.
+(1945). The alternative is what the aligner really meets when nothing of the catalog is sounding: the similarity of a
+*candidate's* next window on its line. The average window of another recording would be too low, since a candidate was
+chosen for its likeness; the best window of a whole catalog too high, since the line leaves it no choice.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,8 @@ MOST_AGAINST_NATS = -1.5
 #: Evidence at which a run is told of, and at which it is believed, where the configuration gives no other.
 PROVISIONAL_NATS = 5.0
 CONFIRMED_NATS = 9.0
+#: How much of "something else" is the nearest window of another recording, rather than any on a candidate's line.
+_STUBBORN_SHARE = 0.05
 #: Histogram bins that the calibration hardly ever saw are no evidence of impossibility.
 _FLOOR = 1e-3
 
@@ -51,12 +56,28 @@ def load_calibration(path: Path, *, model_id: str) -> Calibration:
         return from_histograms(
             edges=np.asarray(content["edges"], dtype=np.float64),
             same=np.asarray(content["same"]["all"], dtype=np.float64),
-            other=np.asarray(content["other_best"], dtype=np.float64),
+            other=_something_else(content),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"the calibration {path} cannot be read ({error}); install the model again or run `monitor model verify`"
         ) from error
+
+
+def _something_else(content: Mapping[str, Any]) -> NDArray[np.float64]:
+    """The density when the reference is not sounding: that of candidates' next windows, where it was measured.
+
+    A share stays with the best window of other recordings, since some impostor is always more stubborn than those
+    that were met.
+    """
+    best = np.asarray(content["other_best"], dtype=np.float64)
+    if "line" not in content:
+        return best
+    widths = np.diff(np.asarray(content["edges"], dtype=np.float64))
+    line = np.asarray(content["line"], dtype=np.float64)
+    line, best = line / (line * widths).sum(), best / (best * widths).sum()
+    mixed: NDArray[np.float64] = (1 - _STUBBORN_SHARE) * line + _STUBBORN_SHARE * best
+    return mixed
 
 
 def from_histograms(

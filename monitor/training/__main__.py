@@ -11,9 +11,9 @@ from pathlib import Path
 
 from monitor.embed.fingerprint import MODELS, FrontEnd
 from monitor.errors import MonitorError
-from monitor.training import corpus, export, measure, train
+from monitor.training import corpus, export, lines, measure, train
 
-_STEPS = ("corpus", "train", "export", "measure")
+_STEPS = ("corpus", "train", "export", "measure", "lines")
 
 
 def main() -> int:
@@ -46,6 +46,10 @@ def main() -> int:
             _say(f"step {run.step}, weights {export.export(run.average, arguments.models, steps=run.step)}")
         if "measure" in chosen:
             measure.measure(corpus.load(cache), arguments.models, seed=seed, threads=arguments.threads, say=_say)
+        if "lines" in chosen:
+            lines.measure_lines(
+                corpus.load(cache), arguments.models, seed=seed, threads=arguments.threads, say=_say
+            )
     except MonitorError as error:
         sys.stderr.write(f"monitor.training: {error}\n")
         return error.exit_code
