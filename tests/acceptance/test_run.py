@@ -71,7 +71,8 @@ async def test_a_live_airing_is_found_told_and_ended_by_sigterm(loaded, pieces, 
 
 
 async def test_an_airing_that_a_sigkill_cuts_is_still_one_row(loaded, pieces, ffmpeg):
-    station = Station(name="radio", audio=mp3(64), ffmpeg=ffmpeg)
+    # A burst of 64 KiB is 1.6 s at this rate: it cannot cover the outage.
+    station = Station(name="radio", audio=mp3(320), ffmpeg=ffmpeg)
     async with on_air([station]) as address:
         loaded.write(streams=[{"name": "radio", "url": address + station.path}])
         async with loaded.daemon() as daemon:
