@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import sys
 import tempfile
 import time
@@ -24,16 +25,18 @@ import psycopg
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitor.audio.ffmpeg import FfmpegProgram, find_ffmpeg
+from monitor.audio.ffmpeg import find_ffmpeg
 from monitor.demo import commands, library, report, station
 from monitor.demo.commands import Daemon, Program
 from monitor.demo.follower import Follower
-from monitor.demo.programme import Programme, Recording, Tape
+from monitor.demo.instruments import SAMPLE_RATE_HZ
+from monitor.demo.programme import Airing, Condition, Programme, Recording
 from monitor.demo.report import Report, Tolerances
 from monitor.demo.station import Station
 from monitor.embed import panns
 from monitor.embed.checkpoint import PANNS
 from monitor.errors import MonitorError
+from monitor.types import Samples
 from tests.integration.embed.random_weights import save_random_checkpoint
 
 CATALOG = "sounds"
@@ -45,8 +48,9 @@ _AIRING_S = (30.0, 36.0)
 _BETWEEN_S = (14.0, 20.0)
 _LEAD_S = 2.0
 _SETTLE_S = 5.0
-#: The last airing's match ends after its last window, a window's wait and the silence that ends a match.
-_AFTERMATH_S = 60.0
+#: After the programme what waits is embedded; then the last match ends, once it is silent for long enough.
+_BACKLOG_S = 120.0
+_AFTERMATH_S = 40.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +59,7 @@ class Windows:
 
     cut: int
     dropped: int
+    waiting: int
 
 
 def main() -> int:
@@ -78,6 +83,7 @@ def _first_of(error: BaseException) -> BaseException:
 class _Benchmark:
     def __init__(self, seed: int, minutes: float, *, as_json: bool) -> None:
         self._seed, self._minutes, self._as_json = seed, minutes, as_json
+        self._port = commands.free_port()
         self._began_s = time.monotonic()
 
     def say(self, text: str) -> None:
@@ -85,14 +91,12 @@ class _Benchmark:
 
     async def run(self) -> int:
         with tempfile.TemporaryDirectory(prefix="monitor-panns-") as name:
-            place = Path(name)
             # PostgreSQL's user, which root's servers run as, must be able to pass.
-            place.chmod(0o711)
-            return await self._run(place)
+            os.chmod(name, 0o711)  # noqa: PTH101
+            return await self._run(Path(name))
 
     async def _run(self, place: Path) -> int:
         ffmpeg = await asyncio.to_thread(find_ffmpeg)
-        port = commands.free_port()
         radio = Station(name=STREAM, audio=station.mp3(128), ffmpeg=ffmpeg)
         program = Program(config=place / "monitor.yaml", data_dir=place / "data")
         async with commands.servers(program.data_dir) as dsn:
@@ -106,13 +110,13 @@ class _Benchmark:
             self.say("random weights in the published format")
             await asyncio.to_thread(_save_weights, program.data_dir / "models", strangers, self._seed)
             async with station.on_air([radio]) as address:
-                _write_config(program.config, url=address + radio.path, port=port)
+                _write_config(program.config, url=address + radio.path, port=self._port)
                 model_id = await self._load(program, [place / f"{one.reference_id}.wav" for one in catalogued])
                 programme = await asyncio.to_thread(
-                    _write_programme, catalogued, strangers, minutes=self._minutes, ffmpeg=ffmpeg, seed=self._seed
+                    _write_programme, catalogued, strangers, minutes=self._minutes, seed=self._seed
                 )
-                verdict, windows = await self._listen(program, place / "daemon.log", dsn, radio, programme, port)
-        passed = verdict.passed and windows.cut > 0 and windows.dropped == 0
+                verdict, windows = await self._listen(program, dsn, radio, programme)
+        passed = verdict.passed and windows.cut > 0 and windows.dropped == windows.waiting == 0
         self._show(verdict, windows, model_id=model_id, passed=passed)
         return 0 if passed else 1
 
@@ -124,13 +128,11 @@ class _Benchmark:
         await program.run("catalog", "add", "--catalog", CATALOG, "--embedder", "panns", *files, "--json")
         return str(calibrated["model_id"])
 
-    async def _listen(
-        self, program: Program, log: Path, dsn: str, radio: Station, programme: Programme, port: int
-    ) -> tuple[Report, Windows]:
+    async def _listen(self, program: Program, dsn: str, radio: Station, programme: Programme) -> tuple[Report, Windows]:
         since_s = time.time()
         async with (
             await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection,
-            program.daemon(log) as daemon,
+            program.daemon(program.config.with_name("daemon.log")) as daemon,
         ):
             await daemon.until_hearing(connection, [STREAM], since_s=since_s)
             await asyncio.sleep(_SETTLE_S)
@@ -143,13 +145,22 @@ class _Benchmark:
                 daemon.check()
                 await follower.look()
                 await asyncio.sleep(1.0)
+            windows = await self._until_embedded()
+            await asyncio.sleep(_SETTLE_S)
             await follower.settle(_AFTERMATH_S)
-            windows = await _read_windows(port)
             await self._end(daemon)
             verdict = report.judge(
                 programme.airings, await follower.rows(), on_air_s={STREAM: on_air_s}, tolerances=TOLERANCES
             )
         return verdict, windows
+
+    async def _until_embedded(self) -> Windows:
+        """What became of all windows; a machine that is too slow is given some time to go through what waits."""
+        give_up_s = time.monotonic() + _BACKLOG_S
+        while (windows := await _read_windows(self._port)).waiting and time.monotonic() < give_up_s:
+            self.say(f"{windows.waiting} windows wait")
+            await asyncio.sleep(_SETTLE_S)
+        return windows
 
     async def _end(self, daemon: Daemon) -> None:
         status = await daemon.stop()
@@ -184,34 +195,61 @@ def _write_config(path: Path, *, url: str, port: int) -> None:
 
 
 def _write_programme(
-    catalogued: Sequence[Recording], strangers: Sequence[Recording], *, minutes: float, ffmpeg: FfmpegProgram, seed: int
+    catalogued: Sequence[Recording], strangers: Sequence[Recording], *, minutes: float, seed: int
 ) -> Programme:
-    """Airings from random middles until the minutes are full; after each in turn an uncatalogued piece or silence."""
+    """Airings from random middles until the minutes are full; after each in turn an uncatalogued piece or silence.
+
+    Everything keeps its recording's own level: untrained weights hear another level as another sound.
+    """
     rng = np.random.default_rng([seed, 6])
-    tape = Tape(STREAM, ffmpeg=ffmpeg, rng=rng)
+    silence = Recording(
+        reference_id=None, title="", samples=np.zeros(round(_BETWEEN_S[1] * SAMPLE_RATE_HZ) + 1, dtype=np.float32)
+    )
     pieces = itertools.cycle(rng.permutation(len(catalogued)))
-    others = itertools.cycle(rng.permutation(len(strangers)))
-    for number in itertools.count():
-        tape.play(catalogued[next(pieces)], rng.uniform(*_AIRING_S))
-        if number % 2:
-            tape.rest(rng.uniform(*_BETWEEN_S))
-        else:
-            tape.play(strangers[next(others)], rng.uniform(*_BETWEEN_S))
-        if tape.length_s >= 60 * minutes:
-            break
-    return tape.programme()
+    others = itertools.cycle(
+        itertools.chain.from_iterable((strangers[index], silence) for index in rng.permutation(len(strangers)))
+    )
+    sounds: list[Samples] = []
+    airings: list[Airing] = []
+    length = 0
+    while length < 60 * minutes * SAMPLE_RATE_HZ:
+        for recording, lengths_s in ((catalogued[next(pieces)], _AIRING_S), (next(others), _BETWEEN_S)):
+            size = round(rng.uniform(*lengths_s) * SAMPLE_RATE_HZ)
+            start = int(rng.integers(len(recording.samples) - size))
+            sounds.append(recording.samples[start : start + size])
+            airings.append(
+                Airing(
+                    station=STREAM,
+                    condition=_condition(recording),
+                    reference_id=recording.reference_id,
+                    title=recording.title,
+                    start_s=length / SAMPLE_RATE_HZ,
+                    end_s=(length + size) / SAMPLE_RATE_HZ,
+                    reference_start_s=start / SAMPLE_RATE_HZ,
+                    tempo_ratio=1.0,
+                )
+            )
+            length += size
+    return Programme(station=STREAM, samples=np.concatenate(sounds), airings=tuple(airings))
+
+
+def _condition(recording: Recording) -> Condition:
+    if recording.reference_id is not None:
+        return Condition.PLAIN
+    return Condition.UNCATALOGUED if recording.title else Condition.SILENCE
 
 
 async def _read_windows(port: int) -> Windows:
     async with httpx.AsyncClient() as client:
         answer = await client.get(f"http://127.0.0.1:{port}/metrics")
     answer.raise_for_status()
-    totals = {"monitor_windows_total": 0.0, "monitor_windows_dropped_total": 0.0}
+    totals = dict.fromkeys(("monitor_windows_total", "monitor_windows_dropped_total", "monitor_queue_length"), 0)
     for family in text_string_to_metric_families(answer.text):
         for sample in family.samples:
             if sample.name in totals:
-                totals[sample.name] += sample.value
-    return Windows(cut=int(totals["monitor_windows_total"]), dropped=int(totals["monitor_windows_dropped_total"]))
+                totals[sample.name] += int(sample.value)
+    cut, dropped, waiting = totals.values()
+    return Windows(cut=cut, dropped=dropped, waiting=waiting)
 
 
 if __name__ == "__main__":

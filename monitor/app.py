@@ -63,9 +63,7 @@ class Daemon:
             collector(registry=self._registry)
         self._metrics = Metrics(self._registry)
         self._store = Store(deployment.pool)
-        self._deliverer = Deliverer(
-            pool=deployment.pool, endpoints=_endpoints(self._config), metrics=self._metrics
-        )
+        self._deliverer = Deliverer(pool=deployment.pool, endpoints=_endpoints(self._config), metrics=self._metrics)
         self._recorder = Recorder(
             store=self._store,
             metrics=self._metrics,

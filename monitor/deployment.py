@@ -61,9 +61,7 @@ async def deploy(config: Config, *, milvus: bool = True) -> AsyncIterator[Deploy
         dsn = config.postgres.dsn.get_secret_value() if config.postgres and config.postgres.dsn else ""
         uri = config.milvus.uri if config.milvus and config.milvus.uri else ""
         if not dsn or (milvus and not uri):
-            addresses = await stack.enter_async_context(
-                embedded(data_dir, postgres=not dsn, milvus=milvus and not uri)
-            )
+            addresses = await stack.enter_async_context(embedded(data_dir, postgres=not dsn, milvus=milvus and not uri))
             dsn, uri = dsn or addresses.postgres_dsn, uri or addresses.milvus_uri
         await migrate(dsn)
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(

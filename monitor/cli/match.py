@@ -116,4 +116,3 @@ def _print(query: str, matches: list[Match]) -> None:
             f"  {match.start_s:8.1f} to {match.end_s:8.1f} s  {match.reference_id} from {match.reference_start_s:.1f} s"
             f"  tempo {match.tempo_ratio:.3f}  score {match.score:.2f}"
         )
-

@@ -119,9 +119,7 @@ class Twin:
         try:
             embedder = self._embedder
             spans = Spans(window_samples=embedder.window_samples, hop_samples=embedder.hop_samples)
-            decoding = decode_file(
-                path, sample_rate_hz=embedder.sample_rate_hz, ffmpeg=self._ffmpeg, block_s=_BLOCK_S
-            )
+            decoding = decode_file(path, sample_rate_hz=embedder.sample_rate_hz, ffmpeg=self._ffmpeg, block_s=_BLOCK_S)
             windows = 0
             async with aclosing(decoding) as decoded:  # type: ignore[type-var]
                 while True:

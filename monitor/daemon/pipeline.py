@@ -89,9 +89,7 @@ class Limits:
 class Pipeline:
     """Owns the stages; streams push windows in, events leave through the recorder."""
 
-    def __init__(
-        self, *, recorder: Recorder, metrics: Metrics, limits: Limits, options: Options, top_k: int
-    ) -> None:
+    def __init__(self, *, recorder: Recorder, metrics: Metrics, limits: Limits, options: Options, top_k: int) -> None:
         self._recorder, self._metrics, self._limits = recorder, metrics, limits
         self._options, self._top_k = options, top_k
         self._models: dict[str, Model] = {}

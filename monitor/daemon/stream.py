@@ -227,9 +227,7 @@ class Stream:
         counted_s = self._gap_counted_until_s or start_s
         self._metrics.stream_gap_seconds.labels(self.settings.name, self._gap_reason).inc(max(end_s - counted_s, 0.0))
         self._gap_counted_until_s = max(end_s, counted_s)
-        await self._recorder.put(
-            Gap(stream=self.settings.name, start_s=start_s, end_s=end_s, reason=self._gap_reason)
-        )
+        await self._recorder.put(Gap(stream=self.settings.name, start_s=start_s, end_s=end_s, reason=self._gap_reason))
 
     async def _say_heard(self) -> None:
         if self._heard_until_s is not None and self._heard_until_s > self._told_heard_s:

@@ -34,6 +34,8 @@ _SETTLE_S = 3.0
 #: How long after the programme the last match may take to end.
 _AFTERMATH_S = 20.0
 _POLL_S = 0.5
+#: Speech over the first or last seconds of an airing can drown them: then nobody could place its edge any better.
+_TOLERANCES = report.Tolerances(edge_s=3.0)
 _INTERRUPTED = 130
 
 
@@ -166,7 +168,12 @@ class _Stage:
                 if not self._options.keep:
                     await self._end(daemon)
                 airings = [airing for programme in programmes for airing in programme.airings]
-                verdict = report.judge(airings, await follower.rows(), on_air_s=dict.fromkeys(urls, on_air_s))
+                verdict = report.judge(
+                    airings,
+                    await follower.rows(),
+                    on_air_s=dict.fromkeys(urls, on_air_s),
+                    tolerances=_TOLERANCES,
+                )
                 passed = verdict.passed and (self._options.keep or daemon.stopped_well)
                 self._show(verdict, passed=passed, page=page, urls=urls)
                 if self._options.keep:

@@ -227,9 +227,7 @@ class Aligner:
     def _suspect(self, hit: Hit) -> None:
         """Start a candidate from a hit that agrees with an earlier one, or that is strong enough alone."""
         agreeing = [
-            earlier
-            for earlier in self._hits
-            if earlier.reference_id == hit.reference_id and self._agree(earlier, hit)
+            earlier for earlier in self._hits if earlier.reference_id == hit.reference_id and self._agree(earlier, hit)
         ]
         nats = float(self._calibration.log_likelihood_ratio(np.array(hit.similarity)))
         if not agreeing and nats < self.options.provisional_nats:

@@ -91,9 +91,7 @@ def from_histograms(
     p_other = other / max(float((other * width).sum()), 1e-12) + _FLOOR
     # A bin's weight in the pooling is how often it is seen at all, so that empty tails follow their neighbours.
     ratio = _isotonic(np.log(p_same / p_other), weights=(p_same + p_other) * width)
-    return Calibration(
-        similarities=(edges[:-1] + edges[1:]) / 2, nats=np.clip(ratio, MOST_AGAINST_NATS, MOST_FOR_NATS)
-    )
+    return Calibration(similarities=(edges[:-1] + edges[1:]) / 2, nats=np.clip(ratio, MOST_AGAINST_NATS, MOST_FOR_NATS))
 
 
 def generic_calibration() -> Calibration:

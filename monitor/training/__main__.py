@@ -47,9 +47,7 @@ def main() -> int:
         if "measure" in chosen:
             measure.measure(corpus.load(cache), arguments.models, seed=seed, threads=arguments.threads, say=_say)
         if "lines" in chosen:
-            lines.measure_lines(
-                corpus.load(cache), arguments.models, seed=seed, threads=arguments.threads, say=_say
-            )
+            lines.measure_lines(corpus.load(cache), arguments.models, seed=seed, threads=arguments.threads, say=_say)
     except MonitorError as error:
         sys.stderr.write(f"monitor.training: {error}\n")
         return error.exit_code

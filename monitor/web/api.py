@@ -141,5 +141,3 @@ def _problem(status: int, title: str, detail: str) -> Response:
     """An error as RFC 9457 problem details."""
     content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     return JSONResponse(content, status_code=status, media_type="application/problem+json")
-
-

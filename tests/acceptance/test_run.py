@@ -80,6 +80,7 @@ async def test_an_airing_that_a_sigkill_cuts_is_still_one_row(loaded, pieces, ff
             (before,) = await daemon.until(lambda: daemon.matches("confirmed"))
             daemon.kill()
         async with loaded.daemon() as daemon:
+
             async def goes_on():
                 return [m for m in await daemon.matches("confirmed") if m["end_s"] > before["end_s"] + 8]
 

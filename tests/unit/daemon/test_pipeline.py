@@ -71,7 +71,10 @@ class Station:
         self.catalog = Catalog({f"piece-{n}": Recording(seed=n, duration_s=60.0) for n in range(4)})
         self.reader, self.log, self.metrics = Reader(self.catalog), Log(), Metrics(CollectorRegistry())
         self.pipeline = Pipeline(
-            recorder=self.log, metrics=self.metrics, options=OPTIONS, top_k=10,
+            recorder=self.log,
+            metrics=self.metrics,
+            options=OPTIONS,
+            top_k=10,
             limits=Limits(batch_windows=8, windows_capacity=500, backlog_s=60, search_interval_s=0.0),
         )
         self.pipeline.add_catalog(

@@ -69,8 +69,10 @@ async def test_what_a_clock_set_back_ends_is_told_though_the_catalog_is_away_the
             return starts[inside], simulated.vectors[reference_id][inside]
 
     tracker = Tracker(
-        aligner=Listener(simulated).aligner, stretches=StretchCache(Away(), capacity_bytes=1),
-        dimension=DIMENSION, reference_hop_s=HOP_S,
+        aligner=Listener(simulated).aligner,
+        stretches=StretchCache(Away(), capacity_bytes=1),
+        dimension=DIMENSION,
+        reference_hop_s=HOP_S,
     )
     stream = list(windows(simulated, [Airing("piece-1", 0.0, 0.0, 40.0)], until_s=30, noise=0.2, seed=1))
     events = []

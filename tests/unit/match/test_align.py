@@ -32,8 +32,12 @@ def one_row_each(events, airings, *, edge_s=1.5):
 def test_twenty_noisy_airings_give_exactly_one_match_each(catalog):
     rng = np.random.default_rng(5)
     airings = [
-        Airing(f"piece-{n:02}", start_s=10 + n * 40 + float(rng.uniform(0, 5)),
-               reference_start_s=float(rng.uniform(0, 70)), length_s=float(rng.uniform(10, 25)))
+        Airing(
+            f"piece-{n:02}",
+            start_s=10 + n * 40 + float(rng.uniform(0, 5)),
+            reference_start_s=float(rng.uniform(0, 70)),
+            length_s=float(rng.uniform(10, 25)),
+        )
         for n in range(20)
     ]
     events = Listener(catalog).run(windows(catalog, airings, until_s=830, noise=0.9, seed=1))
@@ -56,8 +60,10 @@ def test_two_references_at_once_are_two_rows(catalog):
 
 
 def test_two_airings_of_one_jingle_are_two_rows():
-    catalog = Catalog({"jingle": Recording(seed=1, duration_s=6.0)} | {
-        f"piece-{n}": Recording(seed=50 + n, duration_s=60.0) for n in range(10)})
+    catalog = Catalog(
+        {"jingle": Recording(seed=1, duration_s=6.0)}
+        | {f"piece-{n}": Recording(seed=50 + n, duration_s=60.0) for n in range(10)}
+    )
     airings = [Airing("jingle", 20.0, 0.0, 6.0), Airing("jingle", 26.0, 0.0, 6.0), Airing("jingle", 60.0, 0.0, 6.0)]
     events = Listener(catalog).run(windows(catalog, airings, until_s=90, noise=0.3, seed=4))
     one_row_each(events, airings)
@@ -174,6 +180,7 @@ def test_a_gap_longer_than_the_longest_ends_the_match_at_its_last_hit(catalog):
 
 def test_events_are_frozen(catalog):
     events = Listener(catalog).run(
-        windows(catalog, [Airing("piece-13", 5.0, 0.0, 20.0)], until_s=40, noise=0.5, seed=15))
+        windows(catalog, [Airing("piece-13", 5.0, 0.0, 20.0)], until_s=40, noise=0.5, seed=15)
+    )
     with pytest.raises(dataclasses.FrozenInstanceError):
         events[0].sequence = 3
