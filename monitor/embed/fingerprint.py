@@ -91,6 +91,7 @@ class Fingerprint:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        onnxruntime.disable_telemetry_events()
         self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
 
     def embed(self, windows: Samples) -> Vectors:
