@@ -1,4 +1,4 @@
-"""The one place where the driver's errors become ours: callers see whether to wait, or to give up."""
+"""Where the driver's errors become ours for those who write the log: they wait for what others give up on."""
 
 from __future__ import annotations
 
@@ -9,28 +9,19 @@ from typing import Any
 import psycopg
 import psycopg_pool
 
-from monitor.errors import ServerReason, UnreachableError
-
-#: SQLSTATE classes that pass with time: connection, rollback to retry, resources, operator intervention, system.
-_PASSING = ("08", "40", "53", "57", "58")
+from monitor.errors import ServerReason, StorageError
+from monitor.servers import border
 
 
 @contextmanager
 def database_errors(doing: str) -> Iterator[None]:
-    """Turn whatever psycopg raises within into UnreachableError.
-
-    Its `reason` is UNREACHABLE (no connection, server going down, disk full there: wait and try again), TIMEOUT
-    (no answer or no free connection in time: the same), CORRUPT (the server says that its data are damaged) or
-    REJECTED (it understood and refused: trying again will not help). `doing` completes "cannot ...".
-    """
+    """As `monitor.servers.border.database_errors`, but a full disk is one more reason to wait: UNREACHABLE."""
     try:
-        yield
-    except (psycopg_pool.PoolTimeout, psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
-        raise _unreachable(doing, error, ServerReason.TIMEOUT) from error
-    except (psycopg_pool.PoolClosed, psycopg_pool.TooManyRequests) as error:
-        raise _unreachable(doing, error, ServerReason.UNREACHABLE) from error
-    except psycopg.Error as error:
-        raise _unreachable(doing, error, _reason(error)) from error
+        with border.database_errors(doing):
+            yield
+    except StorageError as error:
+        full = error.__cause__ if isinstance(error.__cause__, psycopg.errors.DiskFull) else error
+        raise border.unreachable(doing, full, ServerReason.UNREACHABLE) from full
 
 
 @asynccontextmanager
@@ -41,26 +32,3 @@ async def transaction(
     with database_errors(doing):
         async with pool.connection() as connection, connection.transaction():
             yield connection
-
-
-def _reason(error: psycopg.Error) -> ServerReason:
-    state = error.sqlstate
-    if state is None:
-        # Without a code nothing came from the server: the connection failed or broke. What the driver itself
-        # refuses (a value it cannot adapt, a closed cursor) is not an OperationalError.
-        passing = isinstance(error, psycopg.OperationalError)
-        return ServerReason.UNREACHABLE if passing else ServerReason.REJECTED
-    if state.startswith("XX"):
-        return ServerReason.CORRUPT
-    return ServerReason.UNREACHABLE if state.startswith(_PASSING) else ServerReason.REJECTED
-
-
-def _unreachable(doing: str, error: Exception, reason: ServerReason) -> UnreachableError:
-    said = " ".join(str(error).split()) or type(error).__name__
-    advice = {
-        ServerReason.UNREACHABLE: "check that PostgreSQL runs and that its address is right",
-        ServerReason.TIMEOUT: "check that PostgreSQL answers and is not overloaded",
-        ServerReason.CORRUPT: "PostgreSQL reports damaged data: restore the database from a backup",
-        ServerReason.REJECTED: "PostgreSQL refused: check the user's rights and `monitor db status`",
-    }[reason]
-    return UnreachableError(f"cannot {doing}: {said}; {advice}", reason)

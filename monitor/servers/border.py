@@ -26,13 +26,13 @@ def database_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except (psycopg_pool.PoolTimeout, psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
-        raise _unreachable(doing, error, ServerReason.TIMEOUT) from error
+        raise unreachable(doing, error, ServerReason.TIMEOUT) from error
     except (psycopg_pool.PoolClosed, psycopg_pool.TooManyRequests) as error:
-        raise _unreachable(doing, error, ServerReason.UNREACHABLE) from error
+        raise unreachable(doing, error, ServerReason.UNREACHABLE) from error
     except psycopg.errors.DiskFull as error:
         raise StorageError(f"cannot {doing}: the disk of PostgreSQL is full; make room") from error
     except psycopg.Error as error:
-        raise _unreachable(doing, error, _reason(error)) from error
+        raise unreachable(doing, error, _reason(error)) from error
 
 
 @asynccontextmanager
@@ -57,7 +57,8 @@ def _reason(error: psycopg.Error) -> ServerReason:
     return ServerReason.UNREACHABLE if state.startswith(_PASSING) else ServerReason.REJECTED
 
 
-def _unreachable(doing: str, error: Exception, reason: ServerReason) -> UnreachableError:
+def unreachable(doing: str, error: Exception, reason: ServerReason) -> UnreachableError:
+    """The error to raise: what could not be done, what was said, and what to do."""
     said = " ".join(str(error).split()) or type(error).__name__
     advice = {
         ServerReason.UNREACHABLE: "check that PostgreSQL runs and that its address is right",
