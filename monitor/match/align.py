@@ -317,7 +317,7 @@ class Aligner:
                 after_gap = self._gap_end_s > run.last_s and apart_s <= _REANCHOR_S
                 repeated = self._fits_history(candidate, run)
                 if after_gap or repeated:
-                    self._take_over(run, candidate)
+                    self._take_over(run, candidate, same_clock=not after_gap)
                     break
 
     def _fits_history(self, candidate: Run, run: Run) -> bool:
@@ -332,9 +332,22 @@ class Aligner:
         )
         return theirs >= 0.5 * sum(own.values()) > 0
 
-    def _take_over(self, run: Run, candidate: Run) -> None:
+    def _rival(self, candidate: Run) -> Run | None:
+        """The match of the same recording that is on air while the candidate is: a repetition within the recording.
+
+        The second of two airings back to back begins no earlier than in the windows that hold the end of the first.
+        """
+        for run in self._runs:
+            same = run.state is not None and run.reference_id == candidate.reference_id
+            if same and candidate.first_s < run.last_s - self._window_s / 2:
+                return run
+        return None
+
+    def _take_over(self, run: Run, candidate: Run, *, same_clock: bool) -> None:
+        """The run goes on along the candidate's line; on the same clock its start lay on that line too."""
         told = self._match(run)
-        run.known_start = (told.start_s, told.reference_start_s)
+        reference_start_s = max(candidate.line.reference_at(told.start_s), 0.0)
+        run.known_start = (told.start_s, reference_start_s if same_clock else told.reference_start_s)
         run.settle(np.inf)
         run.settled_until_s = run.last_s
         run.line, run.last_s = candidate.line, candidate.last_s
@@ -363,6 +376,11 @@ class Aligner:
         if twin or self._now_s - max(run.last_s, run.born_s) > _CANDIDATE_PATIENCE_S:
             self._runs.remove(run)
         elif run.evidence_nats >= self.options.provisional_nats:
+            if (rival := self._rival(run)) is not None:
+                # Its evidence is only what it says more than the rival: so much more, and the rival's line was wrong.
+                if run.evidence_nats >= self.options.confirmed_nats:
+                    self._take_over(rival, run, same_clock=True)
+                return
             run.state = MatchState.PROVISIONAL
             run.match_id = self._new_id(run.first_s)
             yield self._event(run)

@@ -86,6 +86,21 @@ def test_a_repeated_chorus_is_followed_to_where_the_piece_goes_on():
     one_row_each(events, airings)
 
 
+def test_a_piece_that_repeats_itself_is_one_row_while_it_plays():
+    piece = Recording(seed=1, duration_s=120.0)
+    for bar in range(1, 15):  # a loop of eight seconds, each time a little different
+        variation = np.random.default_rng(500 + bar).standard_normal((80, 128))
+        piece._latent[bar * 80 : bar * 80 + 80] = piece._latent[:80] + 0.6 * variation
+    catalog = Catalog({"loop": piece} | {f"piece-{n}": Recording(seed=50 + n, duration_s=60.0) for n in range(10)})
+    airings = [Airing("loop", 20.0, 42.0, 50.0)]
+    for seed in range(3):
+        found = rows(Listener(catalog).run(windows(catalog, airings, until_s=100, noise=0.6, seed=seed)))
+        # Which of the loop's turns is playing may stay open; that it is one airing may not.
+        assert [event.match.reference_id for event in found] == ["loop"]
+        assert abs(found[0].match.start_s - 20) <= 1.5
+        assert abs(found[0].match.end_s - 70) <= 1.5
+
+
 def test_life_of_a_match_has_one_id_and_rising_sequence(catalog):
     airings = [Airing("piece-05", 20.0, 5.0, 30.0)]
     events = Listener(catalog).run(windows(catalog, airings, until_s=80, noise=0.5, seed=9))
