@@ -412,6 +412,7 @@ class Aligner:
             window_s=self._window_s,
             hop_s=self._hop_s,
             duration_s=self._duration_s(run.reference_id),
+            calibration=self._calibration,
         )
 
     def _event(self, run: Run, *, changed: bool = True) -> MatchEvent:

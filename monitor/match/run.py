@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import numpy as np
 
 from monitor.match.line import Fit, Floats, Line, best_segment
+from monitor.match.score import Calibration
 from monitor.types import Hit, Match, MatchState
 
 #: Where a window's similarity crosses from "not yet" to "yes" as an airing slides into it: about this share of the
 #: window must be covered. Measured on development audio; used to place the airing's edges inside its edge windows.
-COVERED_SHARE = 0.75
+COVERED_SHARE = 0.4
 #: A candidate with less is not yet worth a record of its windows.
 _WORTH_KEEPING_NATS = 1.0
 
@@ -123,8 +125,27 @@ class Run:
             self.told_hits_until_s = hits[-1].window_start_s
         return hits
 
+    def extent(self, calibration: Calibration) -> tuple[float, float]:
+        """Starts of the first and last window that sound like the recording, beyond those that proved it.
+
+        Speech or a cross-fade over an airing's ends leaves windows that would not have started a suspicion, and yet
+        are far nearer to the recording than chance.
+        """
+        heard = sorted((start, hit.similarity) for start, (_, hit) in self.recent.items() if hit is not None)
+        after = [(start, similarity) for start, similarity in heard if start > self.last_s]
+        before = [(start, similarity) for start, similarity in reversed(heard) if start < self.first_s]
+        return _reached(before, self.first_s, calibration), _reached(after, self.last_s, calibration)
+
     def as_match(
-        self, *, stream: str, catalog: str, model_id: str, window_s: float, hop_s: float, duration_s: float | None
+        self,
+        *,
+        stream: str,
+        catalog: str,
+        model_id: str,
+        window_s: float,
+        hop_s: float,
+        duration_s: float | None,
+        calibration: Calibration,
     ) -> Match:
         """The match as it stands, its edges placed inside the edge windows and inside the reference.
 
@@ -133,11 +154,12 @@ class Run:
         if self.match_id is None or self.state is None:
             raise ValueError("a candidate is not a match")
         covered_s = COVERED_SHARE * window_s + hop_s / 2
-        start_s = max(self.first_s + window_s - covered_s, self.line.origin_s)
+        first_s, last_s = self.extent(calibration)
+        start_s = max(first_s + window_s - covered_s, self.line.origin_s)
         reference_start_s = max(self.line.reference_at(start_s), 0.0)
         if self.known_start is not None:
             start_s, reference_start_s = self.known_start
-        end_s = self.last_s + covered_s
+        end_s = last_s + covered_s
         if duration_s is not None:
             end_s = min(end_s, self.line.origin_s + duration_s / self.line.tempo_ratio)
         end_s = max(end_s, start_s)
@@ -158,3 +180,12 @@ class Run:
             last_hit_s=self.last_s,
             model_id=model_id,
         )
+
+
+def _reached(windows: Sequence[tuple[float, float]], from_s: float, calibration: Calibration) -> float:
+    """How far the recording is still heard, outwards from a window of the match: where the evidence is largest."""
+    if not windows:
+        return from_s
+    sums = np.cumsum(calibration.edge_ratio(np.array([similarity for _, similarity in windows])))
+    furthest = int(np.argmax(sums))
+    return windows[furthest][0] if sums[furthest] > 0 else from_s

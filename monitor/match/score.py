@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,27 @@ _FLOOR = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A monotone map from similarity to nats for one model: `similarities` ascending, `nats` non-decreasing."""
+    """Monotone maps from similarity to nats for one model: `similarities` ascending, the nats non-decreasing.
+
+    `nats` is for windows that a candidate was chosen by. Where a match that is believed begins and ends, nothing was
+    chosen: there the alternative is any window of another recording, which `edge_nats` is for.
+    """
 
     similarities: NDArray[np.float64]
     nats: NDArray[np.float64]
+    edge_nats: NDArray[np.float64] | None = None
 
     def log_likelihood_ratio(self, similarity: NDArray[np.floating]) -> NDArray[np.float64]:
         """Nats for "same recording" against "the best of the others", shape as given; NaN (nothing heard) is 0."""
         nats = np.interp(np.nan_to_num(similarity, nan=0.0), self.similarities, self.nats)
+        return np.where(np.isnan(similarity), 0.0, nats)
+
+
+    def edge_ratio(self, similarity: NDArray[np.floating]) -> NDArray[np.float64]:
+        """As `log_likelihood_ratio`, for the windows beside a match that is believed."""
+        if self.edge_nats is None:
+            return self.log_likelihood_ratio(similarity)
+        nats = np.interp(np.nan_to_num(similarity, nan=0.0), self.similarities, self.edge_nats)
         return np.where(np.isnan(similarity), 0.0, nats)
 
 
@@ -53,11 +66,13 @@ def load_calibration(path: Path, *, model_id: str) -> Calibration:
                 f"the calibration {path} was made for {content['model_id']}, not for {model_id};"
                 " make it anew with `monitor model calibrate`"
             )
-        return from_histograms(
-            edges=np.asarray(content["edges"], dtype=np.float64),
-            same=np.asarray(content["same"]["all"], dtype=np.float64),
-            other=_something_else(content),
-        )
+        edges = np.asarray(content["edges"], dtype=np.float64)
+        same = np.asarray(content["same"]["all"], dtype=np.float64)
+        calibration = from_histograms(edges=edges, same=same, other=_something_else(content))
+        if "other" not in content:
+            return calibration
+        beside = from_histograms(edges=edges, same=same, other=np.asarray(content["other"], dtype=np.float64))
+        return replace(calibration, edge_nats=beside.nats)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"the calibration {path} cannot be read ({error}); install the model again or run `monitor model verify`"
