@@ -27,6 +27,10 @@ PROVISIONAL_NATS = 5.0
 CONFIRMED_NATS = 9.0
 #: How much of "something else" is the nearest window of another recording, rather than any on a candidate's line.
 _STUBBORN_SHARE = 0.05
+#: Above this the histograms only say "the same". A piece that repeats itself holds several windows so near: the nearest
+#: is the one that plays, so that evidence still grows, by so many nats for each unit of similarity.
+_NEAR = 0.8
+_NEARER_NATS = 8.0
 #: Histogram bins that the calibration hardly ever saw are no evidence of impossibility.
 _FLOOR = 1e-3
 
@@ -69,6 +73,8 @@ def load_calibration(path: Path, *, model_id: str) -> Calibration:
         edges = np.asarray(content["edges"], dtype=np.float64)
         same = np.asarray(content["same"]["all"], dtype=np.float64)
         calibration = from_histograms(edges=edges, same=same, other=_something_else(content))
+        nearer = np.clip(calibration.similarities - _NEAR, 0.0, None) * _NEARER_NATS
+        calibration = replace(calibration, nats=calibration.nats + nearer)
         if "other" not in content:
             return calibration
         beside = from_histograms(edges=edges, same=same, other=np.asarray(content["other"], dtype=np.float64))
