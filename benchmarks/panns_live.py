@@ -13,6 +13,7 @@ import dataclasses
 import itertools
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -76,6 +77,8 @@ def main() -> int:
         return asyncio.run(_Benchmark(args.seed, args.minutes, as_json=args.json).run())
     except* MonitorError as problems:
         print(f"benchmarks.panns_live: {_first_of(problems)}", file=sys.stderr)
+    except* asyncio.CancelledError:
+        print("benchmarks.panns_live: ended before its verdict; nothing of it is left running", file=sys.stderr)
     return 1
 
 
@@ -93,6 +96,10 @@ class _Benchmark:
         print(f"[{time.monotonic() - self._began_s:6.1f} s] {text}", file=sys.stderr, flush=True)
 
     async def run(self) -> int:
+        # Ended early, it takes everything that it started with it.
+        acting = asyncio.current_task()
+        if acting is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, acting.cancel)
         with tempfile.TemporaryDirectory(prefix="monitor-panns-") as name:
             # PostgreSQL's user, which root's servers run as, must be able to pass.
             os.chmod(name, 0o711)  # noqa: PTH101

@@ -152,11 +152,18 @@ class Station(Playout):
         self._burst_bytes = 0
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
         self._off_until_s = 0.0
+        #: Set once there is sound to send, and with it the headers that every listener needs first.
+        self.has_begun = asyncio.Event()
 
     @property
     def listeners(self) -> int:
         """How many clients are connected."""
         return len(self._listeners)
+
+    @property
+    def needs_headers(self) -> bool:
+        """Whether a listener can decode nothing before it has the stream's headers."""
+        return self._pages is not None
 
     @property
     def is_reachable(self) -> bool:
@@ -204,6 +211,7 @@ class Station(Playout):
     def _send(self, data: bytes) -> None:
         if not data:
             return
+        self.has_begun.set()
         self._burst.append(data)
         self._burst_bytes += len(data)
         while self._burst_bytes > BURST_BYTES:
@@ -282,6 +290,8 @@ async def _answer(stations: dict[str, Station], reader: asyncio.StreamReader, wr
         "Cache-Control: no-cache, no-store",
     )
     writer.write("\r\n".join((*head, "", "")).encode("latin-1"))
+    if station.needs_headers:
+        await station.has_begun.wait()
     with station.listening() as queue:
         while (data := await queue.get()) is not None:
             writer.write(data)
