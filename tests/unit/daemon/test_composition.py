@@ -38,17 +38,15 @@ class Store:
 
 @pytest.fixture
 async def daemon(tmp_path, monkeypatch):
-    monkeypatch.setattr("monitor.app._RETRY_S", 0.01)
+    monkeypatch.setattr("monitor.daemon.listening._RETRY_S", 0.01)
     path = tmp_path / "monitor.yaml"
     path.write_text("streams:\n  - name: radio\n    url: http://127.0.0.1:9/x\n    paused: true\n")
     config = configuration.load(path, environ={}, data_dir=tmp_path)
     daemon = Daemon(SimpleNamespace(config=config, pool=None, data_dir=tmp_path, ffmpeg=None), config_path=path)
-    daemon._store = Store()
-    daemon._pipeline = Pipeline()
+    daemon._listening._store = Store()
+    daemon._listening._pipeline = Pipeline()
     yield daemon
-    for task in daemon._tasks.values():
-        task.cancel()
-    await asyncio.gather(*daemon._tasks.values(), return_exceptions=True)
+    await daemon._listening.end()
 
 
 class Pipeline:
@@ -75,22 +73,22 @@ class Pipeline:
 
 async def test_a_stream_that_another_daemon_took_is_named_and_can_be_removed(daemon):
     (radio,) = daemon._config.streams
-    await daemon._add_stream(radio)
+    await daemon._listening.add(*daemon._listen_to(radio))
     daemon._started.set()
     daemon._metrics.infringements_active.labels("radio").set(1)
     del daemon._recorder.epochs["radio"]
-    daemon._taken_over("radio")
+    daemon._listening.taken_over("radio")
     assert daemon._registry.get_sample_value("monitor_infringements_active", {"stream": "radio"}) == 0
     assert daemon.unready() == {"stream radio": "another daemon listens to it"}
     await _drained(daemon)
-    await daemon._remove_stream("radio")
+    await daemon._listening.remove("radio")
     assert daemon.unready() == {} and daemon.streams() == []
 
 
 async def test_a_stream_is_added_however_long_postgres_is_away(daemon):
-    daemon._store = Store(away=3)
-    await daemon._add_patiently(daemon._config.streams[0])
-    assert list(daemon._tasks) == ["radio"]
+    daemon._listening._store = Store(away=3)
+    await daemon._listening.add_patiently(*daemon._listen_to(daemon._config.streams[0]))
+    assert len(daemon._listening.tasks) == 1
 
 
 async def test_nothing_is_taken_over_before_the_start_and_while_postgres_is_away(daemon):
@@ -122,7 +120,7 @@ async def test_a_stage_of_a_group_that_fails_gives_its_own_exit_code(daemon):
 
 async def _drained(daemon):
     """What was said is taken from the recorder's queue, as its task would."""
-    await asyncio.gather(*daemon._tasks.values(), return_exceptions=True)
+    await asyncio.gather(*daemon._listening.tasks, return_exceptions=True)
     while not daemon._recorder._queue.empty():
         daemon._recorder._queue.get_nowait()
         daemon._recorder._queue.task_done()

@@ -1,0 +1,185 @@
+"""Which streams are listened to: each a task of its own, taken up where the log says that it was left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from monitor.audio.source import mask_url
+from monitor.daemon.pipeline import Pipeline
+from monitor.daemon.recorder import Recorder
+from monitor.daemon.stream import Settings, Source, Stream
+from monitor.errors import UnreachableError
+from monitor.metrics import Metrics
+from monitor.record.store import Store, Subscriber
+from monitor.types import MatchEvent, MatchState, StreamState
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 2.0
+
+
+class Listening:
+    """The streams of one daemon. What the log says of a stream is written under the epoch that `add` takes."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        recorder: Recorder,
+        pipeline: Pipeline,
+        metrics: Metrics,
+        webhooks: Callable[[], Iterable[Subscriber]],
+        stopping: asyncio.Event,
+        on_ended: Callable[[asyncio.Task[None]], None],
+    ) -> None:
+        self._store, self._recorder, self._pipeline, self._metrics = store, recorder, pipeline, metrics
+        self._webhooks, self._stopping, self._on_ended = webhooks, stopping, on_ended
+        self._streams: dict[str, Stream] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._playing: dict[str, dict[str, MatchEvent]] = {}
+        #: Streams that another daemon has begun to listen to.
+        self._taken: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """One task for each stream that is listened to."""
+        return list(self._tasks.values())
+
+    @property
+    def heard(self) -> list[str]:
+        """The streams from which sound comes now."""
+        return [name for name, stream in self._streams.items() if stream.status.state is StreamState.RECEIVING]
+
+    @property
+    def taken(self) -> set[str]:
+        """The streams that another daemon has begun to listen to."""
+        return set(self._taken)
+
+    async def add(self, settings: Settings, open_source: Callable[[str, int], Source]) -> None:
+        """The stream is listened to, and goes on with the matches that were open. Raises UnreachableError."""
+        name, catalogs = settings.name, settings.catalogs
+        self._metrics.add_stream(name)
+        self._recorder.epochs[name] = epoch = await self._store.begin_listening(name)
+        await self._store.close_matches(
+            name, epoch=epoch, decided_s=time.time(), webhooks=self._webhooks(), except_catalogs=catalogs
+        )
+        open_matches = await self._store.open_matches(name)
+        confirmed = [match for match in open_matches if match.state is MatchState.CONFIRMED]
+        self._metrics.matches_open.labels(name).set(len(open_matches))
+        self._metrics.infringements_active.labels(name).set(len(confirmed))
+        self._pipeline.attach(name, catalogs, open_matches)
+        self._streams[name] = Stream(
+            settings=settings,
+            open_source=open_source,
+            models=self._pipeline.models_of(catalogs),
+            submit=self._pipeline.submit,
+            unheard=partial(self._pipeline.unheard, name),
+            recorder=self._recorder,
+            metrics=self._metrics,
+            heard_until_s=await self._store.heard_until(name),
+        )
+        task = asyncio.create_task(self._streams[name].run(), name=f"stream {name}")
+        task.add_done_callback(self._on_ended)
+        self._tasks[name] = task
+
+    async def add_patiently(self, settings: Settings, open_source: Callable[[str, int], Source]) -> None:
+        """The stream is listened to, however long PostgreSQL is away, unless the daemon stops meanwhile."""
+        while not self._stopping.is_set():
+            try:
+                await self.add(settings, open_source)
+            except UnreachableError as error:
+                log.warning("%s waits: %s", settings.name, error, extra={"action": "stream_waits"})
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), _RETRY_S)
+            else:
+                return
+
+    async def remove(self, name: str, *, goes_on: bool = False) -> None:
+        """The stream is listened to no more; its matches are over, or wait for the next `add` if it `goes_on`."""
+        task = self._tasks.pop(name)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        for event in await self._pipeline.detach(name, time.time(), goes_on=goes_on):
+            await self._recorder.put(event)
+        # Without its epoch what waits could not be written any more.
+        while not await self._recorder.settle():
+            if self._stopping.is_set():
+                return
+        del self._streams[name]
+        self._recorder.epochs.pop(name, None)
+        self._taken.discard(name)
+        self._playing.pop(name, None)
+        self._metrics.remove_stream(name)
+        log.info("%s is not listened to any more", name, extra={"action": "stream_removed", "stream": name})
+
+    async def end(self) -> None:
+        """No stream is listened to, and all that the streams had to say is said."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def taken_over(self, name: str) -> None:
+        """Another daemon listens to the stream now, and goes on with its matches: this one stops."""
+        if name in self._tasks:
+            self._tasks[name].cancel()
+        self._taken.add(name)
+        self._pipeline.forget(name)
+        self._playing.pop(name, None)
+        self._metrics.matches_open.labels(name).set(0)
+        self._metrics.infringements_active.labels(name).set(0)
+
+    def recorded(self, events: list[MatchEvent]) -> None:
+        """These events are in the log now: what plays follows them."""
+        for event in events:
+            match = event.match
+            playing = self._playing.setdefault(match.stream, {})
+            if match.state in {MatchState.PROVISIONAL, MatchState.CONFIRMED}:
+                playing[str(match.match_id)] = event
+            else:
+                playing.pop(str(match.match_id), None)
+            if event.changed:
+                log.info(
+                    "%s: %s %s from second %.1f",
+                    match.stream,
+                    match.reference_id,
+                    match.state,
+                    match.reference_start_s,
+                    extra={"action": f"match_{match.state}", "stream": match.stream, "match_id": str(match.match_id)},
+                )
+
+    def described(self) -> list[dict[str, Any]]:
+        """Each stream as it is now, for the faces."""
+        return [
+            {
+                "name": name,
+                "state": stream.status.state.value,
+                "reason": stream.status.reason,
+                "detail": stream.status.detail,
+                "since_s": stream.status.since_s,
+                "up": stream.status.state in {StreamState.RECEIVING, StreamState.SILENT},
+                "level_dbfs": stream.level_dbfs if math.isfinite(stream.level_dbfs) else None,
+                "addresses": [mask_url(address) for address in stream.settings.addresses],
+                "playing": [
+                    {
+                        "match_id": match_id,
+                        "reference_id": event.match.reference_id,
+                        "state": event.match.state.value,
+                        "start_s": event.match.start_s,
+                        "reference_start_s": event.match.reference_start_s,
+                    }
+                    for match_id, event in self._playing.get(name, {}).items()
+                ],
+            }
+            for name, stream in self._streams.items()
+        ]
