@@ -50,13 +50,17 @@ class DeliveryReason(enum.StrEnum):
     """Why a webhook was not accepted."""
 
     UNREACHABLE = "unreachable"
+    REFUSED = "refused"
     DNS = "dns"
     TLS = "tls"
     TIMEOUT = "timeout"
+    PROTOCOL = "protocol"
+    REDIRECT = "redirect"
     CLIENT_ERROR = "client_error"
     RATE_LIMITED = "rate_limited"
     SERVER_ERROR = "server_error"
     GONE = "gone"
+    UNSENDABLE = "unsendable"
 
 
 class MonitorError(Exception):
@@ -128,3 +132,22 @@ class SourceError(MonitorError):
         super().__init__(message)
         self.reason = reason
         self.last_words = last_words
+
+
+class DeliveryError(MonitorError):
+    """An endpoint did not accept a webhook; `reason` says why, the message what it said or what went wrong."""
+
+    def __init__(
+        self,
+        reason: DeliveryReason,
+        message: str,
+        *,
+        status_code: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        #: None where no answer came.
+        self.status_code = status_code
+        #: How long the endpoint asked to be left alone.
+        self.retry_after_s = retry_after_s

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 
 from monitor.errors import DeliveryReason, DropReason, ServerReason, StreamReason
-from monitor.types import MatchState, StreamState
+from monitor.types import EndpointState, MatchState, StreamState
 
 _DURATION_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _DELAY_BUCKETS_S = (0.5, 1, 2, 3, 5, 8, 15, 30, 60)
@@ -110,6 +110,12 @@ class Metrics:
         self.deliveries_pending = Gauge(
             "monitor_deliveries_pending", "Webhooks that wait.", ("endpoint",), registry=registry
         )
+        self.deliveries_dead = Counter(
+            "monitor_deliveries_dead", "Webhooks given up.", ("endpoint", "reason"), registry=registry
+        )
+        self.endpoint_state = Gauge(
+            "monitor_endpoint_state", "1 for the state that holds.", ("endpoint", "state"), registry=registry
+        )
         for reason in ServerReason:
             self.search_failures.labels(reason)
             self.store_failures.labels(reason)
@@ -145,6 +151,9 @@ class Metrics:
         self.deliveries_pending.labels(endpoint)
         for reason in DeliveryReason:
             self.deliveries_failed.labels(endpoint, reason)
+            self.deliveries_dead.labels(endpoint, reason)
+        for state in EndpointState:
+            self.endpoint_state.labels(endpoint, state)
 
     def remove_endpoint(self, endpoint: str) -> None:
         """No series of the endpoint exists."""
@@ -153,6 +162,9 @@ class Metrics:
             self.deliveries_pending.remove(endpoint)
             for reason in DeliveryReason:
                 self.deliveries_failed.remove(endpoint, reason)
+                self.deliveries_dead.remove(endpoint, reason)
+            for state in EndpointState:
+                self.endpoint_state.remove(endpoint, state)
 
     def delivered(self, endpoint: str) -> None:
         """An attempt was accepted."""
@@ -161,6 +173,15 @@ class Metrics:
     def failed(self, endpoint: str, reason: DeliveryReason) -> None:
         """An attempt was not accepted."""
         self.deliveries_failed.labels(endpoint, reason).inc()
+
+    def gave_up(self, endpoint: str, reason: DeliveryReason, deliveries: int = 1) -> None:
+        """Deliveries are dead."""
+        self.deliveries_dead.labels(endpoint, reason).inc(deliveries)
+
+    def endpoint_is(self, endpoint: str, state: EndpointState) -> None:
+        """Exactly this state of the endpoint is 1."""
+        for each in EndpointState:
+            self.endpoint_state.labels(endpoint, each).set(each is state)
 
     def pending(self, endpoint: str, deliveries: int) -> None:
         """So many deliveries wait."""

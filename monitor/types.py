@@ -39,6 +39,18 @@ class MatchState(enum.StrEnum):
     RETRACTED = "retracted"
 
 
+class EndpointState(enum.StrEnum):
+    """Whether a webhook endpoint is sent to; exactly one holds at any time."""
+
+    ACCEPTING = "accepting"
+    #: It asked to be left alone for a while (Retry-After).
+    HELD = "held"
+    #: It failed several times in a row: it is tried rarely, one delivery at a time, until it accepts one.
+    TRIPPED = "tripped"
+    #: It answered 410 Gone: nothing is sent until it is enabled.
+    DISABLED = "disabled"
+
+
 class ReferenceState(enum.StrEnum):
     """A reference answers searches only while its row says ready."""
 

@@ -255,6 +255,9 @@ class Webhook(Section):
         default=tuple(MatchState), title="States", min_length=1, description="States of a match that are told."
     )
     timeout_s: float = Field(default=10, title="Timeout", ge=0.1, le=120, description="Seconds to wait for an answer.")
+    rate_per_s: float = Field(
+        default=10, title="Rate", ge=0.01, le=1000, description="Most requests a second, on average."
+    )
     headers: Headers = Field(default={}, title="Headers", description="Further HTTP request headers.")
     headers_file: Path | None = Field(
         default=None, title="Headers file", description="File that holds further headers, one 'Name: value' a line."
