@@ -27,7 +27,9 @@ from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.audio.source import SourceOptions, open_source
 from monitor.catalog.search import CatalogReader
 from monitor.config import Config, Diff
+from monitor.daemon.heartbeat import Heartbeat
 from monitor.daemon.listening import Listening
+from monitor.daemon.notify import ServiceManager
 from monitor.daemon.pipeline import Limits, Pipeline
 from monitor.daemon.recorder import Recorder
 from monitor.daemon.schedule import Schedule
@@ -54,9 +56,13 @@ _STOP_S = 25.0
 class Daemon:
     """`monitor run`: everything that lives as long as the process."""
 
-    def __init__(self, deployment: Deployment, *, config_path: Path | None) -> None:
+    def __init__(
+        self, deployment: Deployment, *, config_path: Path | None, manager: ServiceManager | None = None
+    ) -> None:
         config = deployment.config
         self._deployment = deployment
+        self._manager = manager or ServiceManager()
+        self._heartbeat = Heartbeat()
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
@@ -69,6 +75,7 @@ class Daemon:
             subscribers=lambda: self._deliverer.endpoints,
             on_recorded=self._recorded,
             on_stale=self._taken_over,
+            heartbeat=self._heartbeat,
         )
         limits = config.pipeline
         self._pipeline = Pipeline(
@@ -82,6 +89,7 @@ class Daemon:
             ),
             options=alignment_options(config),
             top_k=config.match.top_k,
+            heartbeat=self._heartbeat,
         )
         self._schedule = Schedule(on_bug=self._bug)
         self._embedders: dict[str, Embedder] = {}
@@ -179,6 +187,10 @@ class Daemon:
             port,
             extra={"action": "started", "pid": os.getpid()},
         )
+        self._manager.ready(self._status())
+        self._watching = self._own(
+            self._manager.watch(stuck=self._heartbeat.stuck, status=self._status), "service manager"
+        )
 
     async def _open_catalogs(self) -> None:
         for catalog in self._config.catalogs:
@@ -203,6 +215,7 @@ class Daemon:
     async def _drain(self) -> None:
         """Streams, then what waits in the stages, then the log, then what deliveries fit: 25 s in all."""
         logger.info("stopping", extra={"action": "stopping"})
+        self._manager.stopping()
         began = time.monotonic()
         self._schedule.stop()
         if self._crash is not None or not self._stages():
@@ -240,7 +253,7 @@ class Daemon:
         self._stopping.set()
 
     def _stages(self) -> list[asyncio.Task[None]]:
-        names = ("_recording", "_piping", "_delivering")
+        names = ("_recording", "_piping", "_delivering", "_watching")
         return [task for name in names if (task := getattr(self, name, None)) is not None]
 
     def stop(self) -> None:
@@ -286,7 +299,12 @@ class Daemon:
     async def reload(self) -> dict[str, list[str]]:
         """Take over the configuration file, once started."""
         await self._started.wait()
-        return await self._reload()
+        self._manager.reloading()
+        try:
+            return await self._reload()
+        finally:
+            if not self._stopping.is_set():
+                self._manager.ready(self._status())
 
     @property
     def _config(self) -> Config:
@@ -351,6 +369,12 @@ class Daemon:
         """Each stream as it is now."""
         return self._listening.described()
 
+    def _status(self) -> str:
+        """The daemon in a line, for the service manager."""
+        streams = self.streams()
+        heard = f"{sum(stream['up'] for stream in streams)} of {len(streams)} streams are heard"
+        return "; ".join([heard, *(f"{part}: {reason}" for part, reason in self.unready().items())])
+
 
 @contextmanager
 def _signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[None]:
@@ -372,6 +396,7 @@ async def run(config: Config, *, config_path: Path | None) -> None:
     life = asyncio.current_task()
     daemon: Daemon | None = None
     told_to_stop = told_to_reload = False
+    manager = ServiceManager.from_environment(os.environ)
 
     def stop() -> None:
         nonlocal told_to_stop
@@ -389,8 +414,9 @@ async def run(config: Config, *, config_path: Path | None) -> None:
 
     with daemon_lock(data_dir), _signals(stop, reload):
         try:
+            manager.status("starting")
             async with deploy(config) as deployment:
-                daemon = Daemon(deployment, config_path=config_path)
+                daemon = Daemon(deployment, config_path=config_path, manager=manager)
                 if told_to_reload:
                     daemon.reload_on_signal()
                 await daemon.run()

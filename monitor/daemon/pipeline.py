@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from monitor.catalog.search import CatalogReader
+from monitor.daemon.heartbeat import Heartbeat
 from monitor.daemon.queues import FairQueue
 from monitor.daemon.recorder import Recorder
 from monitor.daemon.tracker import StretchCache, Tracker
@@ -53,6 +54,7 @@ class Unheard:
 class Lane:
     """One catalog: what waits to be searched in it, and the streams watched against it."""
 
+    stage: str
     reader: CatalogReader
     embedder: Embedder
     calibration: Calibration
@@ -70,6 +72,7 @@ class Lane:
 class Model:
     """One embedder, its thread, and the windows that wait for it."""
 
+    stage: str
     embedder: Embedder
     queue: FairQueue[Window | Unheard]
     lanes: dict[str, Lane] = field(default_factory=dict)
@@ -89,8 +92,18 @@ class Limits:
 class Pipeline:
     """Owns the stages; streams push windows in, events leave through the recorder."""
 
-    def __init__(self, *, recorder: Recorder, metrics: Metrics, limits: Limits, options: Options, top_k: int) -> None:
+    def __init__(
+        self,
+        *,
+        recorder: Recorder,
+        metrics: Metrics,
+        limits: Limits,
+        options: Options,
+        top_k: int,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
         self._recorder, self._metrics, self._limits = recorder, metrics, limits
+        self._heartbeat = heartbeat or Heartbeat()
         self._options, self._top_k = options, top_k
         self._models: dict[str, Model] = {}
         self._lanes: dict[str, Lane] = {}
@@ -106,14 +119,14 @@ class Pipeline:
             windows: FairQueue[Window | Unheard] = FairQueue(
                 capacity=self._limits.windows_capacity, on_drop=partial(self._dropped, DropReason.OVERLOAD)
             )
-            self._models[model] = Model(embedder=embedder, queue=windows)
+            self._models[model] = Model(stage=f"embed {model}", embedder=embedder, queue=windows)
             self._watch_queue(f"windows_{model}", windows)
         # Room for the backlog of a hundred streams; the vectors are small, audio never waits here.
         capacity = max(int(self._limits.backlog_s / embedder.hop_s) * 100, 1000)
         embeddings: FairQueue[Embedded | Unheard] = FairQueue(
             capacity=capacity, on_drop=partial(self._dropped, DropReason.BACKLOG_FULL)
         )
-        lane = Lane(reader=reader, embedder=embedder, calibration=calibration, queue=embeddings)
+        lane = Lane(stage=f"search {name}", reader=reader, embedder=embedder, calibration=calibration, queue=embeddings)
         self._lanes[name] = self._models[model].lanes[name] = lane
         self._watch_queue(f"embeddings_{name}", embeddings)
         self._count_catalogs()
@@ -216,11 +229,9 @@ class Pipeline:
                     stages.create_task(self._refresh(lane), name=f"refresh {name}")
                     for name, lane in self._lanes.items()
                 ]
-                searching = [
-                    stages.create_task(self._search(lane), name=f"search {name}") for name, lane in self._lanes.items()
-                ]
-                for name, model in self._models.items():
-                    stages.create_task(self._embed(model), name=f"embed {name}")
+                searching = [stages.create_task(self._search(lane), name=lane.stage) for lane in self._lanes.values()]
+                for model in self._models.values():
+                    stages.create_task(self._embed(model), name=model.stage)
                 await asyncio.gather(*searching)
                 for task in refreshing:
                     task.cancel()
@@ -230,7 +241,7 @@ class Pipeline:
 
     async def _embed(self, model: Model) -> None:
         loop = asyncio.get_running_loop()
-        while await model.queue.wait():
+        while await self._next(model.stage, model.queue):
             items = model.queue.take(self._limits.batch_windows)
             loud = [item for item in items if isinstance(item, Window) and item.level_dbfs > SILENCE_DBFS]
             vectors = iter(())
@@ -256,9 +267,10 @@ class Pipeline:
                         lane.queue.put(item.stream, result)
         for lane in model.lanes.values():
             lane.queue.close()
+        self._heartbeat.end(model.stage)
 
     async def _search(self, lane: Lane) -> None:
-        while await lane.queue.wait():
+        while await self._next(lane.stage, lane.queue):
             if not self._closing and len(lane.queue) < _MOST_QUERIES:
                 # Windows of all streams gather, since a search costs the same for one query as for many.
                 await asyncio.sleep(self._limits.search_interval_s)
@@ -278,11 +290,22 @@ class Pipeline:
             for item in items:
                 near = next(found) if isinstance(item, Embedded) and item.vector is not None else []
                 for event in await self._align(lane, item, near):
-                    await self._recorder.put(event)
+                    await self._put(lane, event)
                 await asyncio.sleep(0)
         for tracker in lane.trackers.values():
             for event in tracker.aligner.flush():
-                await self._recorder.put(event)
+                await self._put(lane, event)
+        self._heartbeat.end(lane.stage)
+
+    async def _next(self, stage: str, queue: FairQueue[Window | Unheard] | FairQueue[Embedded | Unheard]) -> bool:
+        """Whether there is work, for which a stage waits at rest; False when the queue is closed and empty."""
+        with self._heartbeat.resting(stage):
+            return await queue.wait()
+
+    async def _put(self, lane: Lane, event: MatchEvent) -> None:
+        """The event will be written; while PostgreSQL is away the recorder is at work, and not the search."""
+        with self._heartbeat.resting(lane.stage):
+            await self._recorder.put(event)
 
     async def _align(self, lane: Lane, item: Embedded | Unheard, near: list[Neighbour]) -> list[MatchEvent]:
         tracker = lane.trackers.get(item.stream)
@@ -301,6 +324,7 @@ class Pipeline:
         wait_s = 0.25
         # A stopping daemon does not ask again what takes long to fail.
         while not (self._closing and lane.trouble is not None):
+            self._heartbeat.turn(lane.stage)
             try:
                 result = await call()
             except UnreachableError as error:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from monitor.daemon.heartbeat import Heartbeat
 from monitor.errors import StaleEpochError, UnreachableError
 from monitor.metrics import Metrics
 from monitor.record.store import Store, Subscriber
@@ -15,6 +16,7 @@ from monitor.types import Gap, MatchEvent, MatchState, StreamStatus
 
 log = logging.getLogger(__name__)
 
+_STAGE = "record"
 _CAPACITY = 4096
 _MOST_AT_ONCE = 256
 _LONGEST_WAIT_S = 10.0
@@ -43,8 +45,10 @@ class Recorder:
         on_recorded: Callable[[list[MatchEvent]], None],
         on_stale: Callable[[str], None],
         now: Callable[[], float] = time.time,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self._store, self._metrics, self._subscribers = store, metrics, subscribers
+        self._heartbeat = heartbeat or Heartbeat()
         self._on_recorded, self._on_stale, self._now = on_recorded, on_stale, now
         self._queue: asyncio.Queue[Entry | None] = asyncio.Queue(_CAPACITY)
         #: Under which epoch each stream's facts are written.
@@ -75,13 +79,15 @@ class Recorder:
         """Write until closed."""
         closed = False
         while not closed:
-            entries = [await self._queue.get()]
+            with self._heartbeat.resting(_STAGE):
+                entries = [await self._queue.get()]
             while len(entries) < _MOST_AT_ONCE and not self._queue.empty():
                 entries.append(self._queue.get_nowait())
             closed = None in entries
             await self._write([entry for entry in entries if entry is not None])
             for _ in entries:
                 self._queue.task_done()
+        self._heartbeat.end(_STAGE)
 
     async def _write(self, entries: list[Entry]) -> None:
         """Each stream's matches in one transaction, then the rest: the order within each kind is kept."""
@@ -119,6 +125,7 @@ class Recorder:
         """Write until it is written; a write that another listener's epoch refuses is dropped with its stream."""
         wait_s = 0.25
         while (epoch := self.epochs.get(stream)) is not None:
+            self._heartbeat.turn(_STAGE)
             try:
                 with self._metrics.store_duration.time():
                     await write(epoch)
