@@ -21,6 +21,7 @@ class StreamReason(enum.StrEnum):
     NO_AUDIO = "no_audio"
     UNDECODABLE = "undecodable"
     PROTOCOL_DENIED = "protocol_denied"
+    ADDRESS_DENIED = "address_denied"
     ENDED = "ended"
     DEVICE_MISSING = "device_missing"
     OVERLOAD = "overload"

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 
 from monitor.errors import DeliveryReason, DropReason, ServerReason, StreamReason
-from monitor.types import EndpointState, MatchState, StreamState
+from monitor.types import EndpointState, MatchState, StreamAlarm, StreamState
 
 _DURATION_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _DELAY_BUCKETS_S = (0.5, 1, 2, 3, 5, 8, 15, 30, 60)
@@ -43,6 +43,21 @@ class Metrics:
         )
         self.stream_state = Gauge(
             "monitor_stream_state", "1 for the state that holds.", ("stream", "state"), registry=registry
+        )
+        self.stream_state_changes = Counter(
+            "monitor_stream_state_changes", "Times that the state began.", ("stream", "state"), registry=registry
+        )
+        self.stream_alarm = Gauge(
+            "monitor_stream_alarm", "1 while the alarm holds.", ("stream", "alarm"), registry=registry
+        )
+        self.stream_blips = Counter(
+            "monitor_stream_blips", "Interruptions too short for an alarm.", stream, registry=registry
+        )
+        self.stream_reanchored = Counter(
+            "monitor_stream_reanchored",
+            "Times that stream time was anchored anew while connected.",
+            stream,
+            registry=registry,
         )
         self.stream_restarts = Counter(
             "monitor_stream_restarts", "Times that listening failed.", ("stream", "reason"), registry=registry
@@ -122,8 +137,7 @@ class Metrics:
 
     def add_stream(self, stream: str) -> None:
         """All series of the stream exist."""
-        plain = (self.stream_up, self.stream_audio_seconds, self.windows, self.hits, self.matches_open)
-        for metric in (*plain, self.infringements, self.infringements_active):
+        for metric in self._of_stream():
             metric.labels(stream)
         for metric, values in self._by_stream():
             for value in values:
@@ -131,9 +145,8 @@ class Metrics:
 
     def remove_stream(self, stream: str) -> None:
         """No series of the stream exists."""
-        plain = (self.stream_up, self.stream_audio_seconds, self.windows, self.hits, self.matches_open)
         with contextlib.suppress(KeyError):
-            for metric in (*plain, self.infringements, self.infringements_active):
+            for metric in self._of_stream():
                 metric.remove(stream)
             for labelled, values in self._by_stream():
                 for value in values:
@@ -187,9 +200,24 @@ class Metrics:
         """So many deliveries wait."""
         self.deliveries_pending.labels(endpoint).set(deliveries)
 
+    def _of_stream(self) -> tuple[Counter | Gauge, ...]:
+        return (
+            self.stream_up,
+            self.stream_blips,
+            self.stream_reanchored,
+            self.stream_audio_seconds,
+            self.windows,
+            self.hits,
+            self.matches_open,
+            self.infringements,
+            self.infringements_active,
+        )
+
     def _by_stream(self) -> Iterable[tuple[Counter | Gauge, Iterable[str]]]:
         return (
             (self.stream_state, StreamState),
+            (self.stream_state_changes, StreamState),
+            (self.stream_alarm, StreamAlarm),
             (self.stream_restarts, StreamReason),
             (self.stream_gap_seconds, StreamReason),
             (self.windows_dropped, DropReason),

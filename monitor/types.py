@@ -30,6 +30,15 @@ class StreamState(enum.StrEnum):
     STOPPED = "stopped"
 
 
+class StreamAlarm(enum.StrEnum):
+    """What is wrong with a stream for long enough that somebody should know; at most one holds at any time."""
+
+    #: Not heard for longer than a blip.
+    DOWN = "down"
+    #: It fails again and again: one alarm until that ends.
+    FLAPPING = "flapping"
+
+
 class MatchState(enum.StrEnum):
     """The life of a match under one id: provisional, confirmed, ended; or retracted from provisional."""
 

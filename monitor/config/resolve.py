@@ -225,6 +225,10 @@ class Resolver:
             ]
             if not stream["urls"]:
                 self._refuse((*key, "urls"), "holds no address")
+        if isinstance(stream.get("ca_file"), str):
+            stream["ca_file"] = ca_file = self._absolute(stream["ca_file"])
+            if not Path(ca_file).is_file():
+                self._refuse((*key, "ca_file"), f"{ca_file} is not a file")
         self._stream_catalogs(key, stream)
 
     def _address(self, key: KeyPath, given: str) -> str:

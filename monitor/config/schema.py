@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +27,14 @@ def _one_line(value: _Text) -> _Text:
     text = value if isinstance(value, str) else value.get_secret_value()
     if not (text.isascii() and text.isprintable()):
         raise ValueError("must be one line of ASCII characters")
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"must be a network such as 10.1.0.0/16 ({error})") from error
     return value
 
 
@@ -179,7 +188,29 @@ class Stream(Section):
         le=0,
         description="Level in dB relative to full scale that counts as quiet.",
     )
+    blip_s: float = Field(
+        default=10,
+        title="Blip",
+        ge=0,
+        le=3600,
+        description="Seconds not heard that are history and no alarm.",
+    )
+    flapping_failures: int = Field(
+        default=6,
+        title="Flapping",
+        ge=2,
+        le=1000,
+        description="More failures than this within flapping_window_s are one alarm, and not many.",
+    )
+    flapping_window_s: float = Field(
+        default=600, title="Flapping window", ge=10, le=86400, description="Seconds over which failures are counted."
+    )
     tls_verify: bool = Field(default=True, title="Verify TLS", description="False: accept any server certificate.")
+    ca_file: Path | None = Field(
+        default=None,
+        title="CA file",
+        description="Certificate authorities (PEM) that are trusted, instead of the machine's.",
+    )
     protocols: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9+]*$")], ...] | None = Field(
         default=None,
         title="Protocols",
@@ -195,6 +226,19 @@ class Stream(Section):
     def request_headers(self) -> dict[str, str]:
         """The headers unmasked."""
         return {name: value.get_secret_value() for name, value in self.headers.items()}
+
+
+class Egress(Section):
+    """What streams that come by the API may reach: the public internet, and what is allowed here."""
+
+    allow_private: bool = Field(
+        default=False,
+        title="Allow private addresses",
+        description="True: loopback, private and link-local addresses, and files, too.",
+    )
+    networks: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        default=(), title="Networks", description="Networks that may be reached all the same, such as 10.1.0.0/16."
+    )
 
 
 class MatchRules(Section):
@@ -344,6 +388,7 @@ class Config(Section):
     http: Http = Http()
     catalogs: tuple[Catalog, ...] = Field(default=(Catalog(name="default"),), title="Catalogs", min_length=1)
     streams: tuple[Stream, ...] = Field(default=(), title="Streams")
+    egress: Egress = Egress()
     match: MatchRules = MatchRules()
     webhooks: tuple[Webhook, ...] = Field(default=(), title="Webhooks")
     retention: Retention = Retention()
