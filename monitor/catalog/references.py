@@ -164,7 +164,7 @@ class References:
                 ' ORDER BY reference_id COLLATE "C", number',
                 [catalog, list(states)],
             )
-            return [_reference_row(row) async for row in cursor]
+            return [reference_row(row) async for row in cursor]
 
     async def ready(self, catalog: str) -> dict[int, Reference]:
         """The references that answer searches, by number."""
@@ -214,7 +214,7 @@ class References:
                 " AND old.reference_id = new.reference_id AND old.state = 'ready' RETURNING old.*",
                 [number],
             )
-            replaced = [_reference_row(row).reference for row in await cursor.fetchall()]
+            replaced = [reference_row(row).reference for row in await cursor.fetchall()]
             cursor = await connection.execute(
                 "UPDATE catalog_references SET state = 'ready', updated_at = now()"
                 " WHERE number = %s AND state = 'loading' RETURNING number",
@@ -265,7 +265,8 @@ def _catalog(row: Mapping[str, Any]) -> CatalogRow:
     )
 
 
-def _reference_row(row: Mapping[str, Any]) -> ReferenceRow:
+def reference_row(row: Mapping[str, Any]) -> ReferenceRow:
+    """A row of `catalog_references`."""
     plain = ("catalog", "reference_id", "number", "path", *METADATA_COLUMNS, "attributes", "duration_s", "windows")
     modified = row["file_modified_at"]
     return ReferenceRow(
