@@ -7,15 +7,19 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import httpx
 from psycopg_pool import AsyncConnectionPool
 
-from monitor.alert.attempt import FINAL, Endpoint, Outcome, open_client, post
-from monitor.errors import DeliveryReason, UnreachableError
+from monitor.alert.attempt import FINAL, Endpoint, open_client, post
+from monitor.alert.pace import Rate, rest_s
+from monitor.errors import DeliveryError, DeliveryReason, UnreachableError
+from monitor.record.endpoints import TRIP_AFTER, Endpoints, Standing
 from monitor.record.outbox import Outbox
 from monitor.record.rows import Delivery
+from monitor.types import EndpointState
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +29,14 @@ RETRY_SCHEDULE_S: tuple[float, ...] = (5, 300, 1800, 7200, 18_000, 36_000, 50_40
 _JITTER = 0.1
 #: A claimed delivery is due again so long after its attempt must have ended.
 _LEASE_MARGIN_S = 10.0
+#: Answers by which an endpoint shows that it is there, whatever it thinks of this delivery.
+_ALIVE = frozenset({DeliveryReason.CLIENT_ERROR, DeliveryReason.UNSENDABLE, DeliveryReason.GONE})
+#: With these and `Retry-After` an endpoint asks to be left alone altogether.
+_THROTTLING = frozenset({429, 503})
+#: What waits is counted so often while deliveries flow.
+_COUNT_EVERY_S = 1.0
+#: When an endpoint accepted something last is written so often.
+_ACCEPTED_EVERY_S = 60.0
 
 
 class DeliveryMetrics(Protocol):
@@ -36,16 +48,24 @@ class DeliveryMetrics(Protocol):
     def failed(self, endpoint: str, reason: DeliveryReason) -> None:
         """An attempt was not accepted."""
 
+    def gave_up(self, endpoint: str, reason: DeliveryReason, deliveries: int = 1) -> None:
+        """Deliveries are dead."""
+
     def pending(self, endpoint: str, deliveries: int) -> None:
         """So many deliveries wait."""
+
+    def endpoint_is(self, endpoint: str, state: EndpointState) -> None:
+        """Whether the endpoint is sent to."""
 
 
 class Deliverer:
     """Delivers what the outbox holds for its endpoints, each in a task of its own, one request at a time.
 
-    2xx ends a delivery. 408, 429, 5xx and trouble on the way are tried again on `schedule_s`, or when `Retry-After`
-    says, and given up after its end. Any other answer gives the delivery up at once; 410 disables the endpoint too.
-    Receivers see each `webhook-id` at least once, and its body is the same each time.
+    2xx ends a delivery. 408, 429, 5xx, redirects (never followed) and trouble on the way are tried again on
+    `schedule_s`, or when `Retry-After` says, and given up after its end. Any other answer gives the delivery up at
+    once; 410 disables the endpoint too. Receivers see each `webhook-id` at least once, and its body is the same each
+    time; of one match they never see a later event before an earlier one, unless that was given up. An endpoint that
+    fails five times in a row is tried rarely, one delivery at a time, until it accepts one.
     """
 
     def __init__(
@@ -58,7 +78,7 @@ class Deliverer:
         schedule_s: Sequence[float] = RETRY_SCHEDULE_S,
         poll_s: float = 5.0,
     ) -> None:
-        self._outbox = Outbox(pool)
+        self._outbox, self._standings = Outbox(pool), Endpoints(pool)
         self._metrics, self._now, self._schedule_s, self._poll_s = metrics, now, schedule_s, poll_s
         self._couriers = {endpoint.name: self._courier(endpoint) for endpoint in endpoints}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -123,6 +143,7 @@ class Deliverer:
         return Courier(
             endpoint=endpoint,
             outbox=self._outbox,
+            standings=self._standings,
             metrics=self._metrics,
             now=self._now,
             schedule_s=self._schedule_s,
@@ -142,6 +163,7 @@ class Courier:
         *,
         endpoint: Endpoint,
         outbox: Outbox,
+        standings: Endpoints,
         metrics: DeliveryMetrics,
         now: Callable[[], float],
         schedule_s: Sequence[float],
@@ -151,13 +173,15 @@ class Courier:
         self.endpoint = endpoint
         #: Set while nothing is due.
         self.idle = asyncio.Event()
-        self._outbox, self._metrics, self._now = outbox, metrics, now
+        self._outbox, self._standings, self._metrics, self._now = outbox, standings, metrics, now
         self._schedule_s, self._poll_s = schedule_s, poll_s
+        self._client = open_client(endpoint)
+        self._rate = Rate(per_s=endpoint.rate_per_s)
         self._awake = asyncio.Event()
-        #: Until then the endpoint asked to be left alone.
-        self._held_until_s = 0.0
         #: Why the latest attempt failed; the log is told when this changes.
         self._trouble: DeliveryReason | None = None
+        self._state: EndpointState | None = None
+        self._counted_s = -float("inf")
         self._cut_off = False
 
     def wake(self) -> None:
@@ -166,7 +190,7 @@ class Courier:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
-        async with open_client(self.endpoint) as client:
+        async with self._client as client:
             while True:
                 self._awake.clear()
                 try:
@@ -185,69 +209,113 @@ class Courier:
 
     async def _step(self, client: httpx.AsyncClient) -> float:
         """Do what is due first; returns for how many seconds nothing else is."""
-        name, now_s = self.endpoint.name, self._now()
-        if await self._outbox.is_disabled(name, url=self.endpoint.url):
+        name, loop = self.endpoint.name, asyncio.get_running_loop()
+        if (wait_s := self._rate.wait_s(loop.time())) > 0:
+            await asyncio.sleep(wait_s)
+        now_s = self._now()
+        standing = await self._standings.standing(name, url=self.endpoint.url)
+        self._stands(standing.state(now_s))
+        if standing.disabled_s is not None:
             if buried := await self._outbox.bury(name, now_s=now_s):
+                self._metrics.gave_up(name, DeliveryReason.GONE, buried)
                 log.warning("%d deliveries to %s given up: it is disabled", buried, name, extra=self._words("buried"))
             return await self._rest()
-        if now_s < self._held_until_s:
-            return await self._rest()
-        lease_s = self.endpoint.timeout_s + _LEASE_MARGIN_S
+        if standing.held_until_s is not None and now_s < standing.held_until_s:
+            return await self._rest(standing.held_until_s)
+        lease_s = self.endpoint.longest_attempt_s + _LEASE_MARGIN_S
         delivery = await self._outbox.claim(name, now_s=now_s, lease_s=lease_s)
         if delivery is None:
             return await self._rest()
         self.idle.clear()
-        outcome = await post(
-            client, self.endpoint, delivery_id=str(delivery.delivery_id), body=delivery.body, now_s=now_s
-        )
-        await self._settle(delivery, outcome)
+        self._rate.spend(loop.time())
+        try:
+            code = await post(
+                client, self.endpoint, delivery_id=str(delivery.delivery_id), body=delivery.body, now_s=now_s
+            )
+        except DeliveryError as error:
+            await self._failed(delivery, standing, error)
+        else:
+            await self._accepted(delivery, standing, code)
+        if loop.time() - self._counted_s >= _COUNT_EVERY_S:
+            await self._rest()
         return 0.0
 
-    async def _rest(self) -> float:
+    async def _rest(self, held_until_s: float = 0.0) -> float:
         waiting = await self._outbox.waiting(self.endpoint.name)
+        self._counted_s = asyncio.get_running_loop().time()
         self._metrics.pending(self.endpoint.name, waiting.deliveries)
         if waiting.next_attempt_s is None:
             return self._poll_s
         # Never shorter than this, so that clocks which disagree by a little do not make a busy loop.
-        return min(max(waiting.next_attempt_s, self._held_until_s) - self._now() + 0.01, self._poll_s)
+        return max(min(max(waiting.next_attempt_s, held_until_s) - self._now(), self._poll_s), 0.0) + 0.01
 
-    async def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
-        name, now_s, reason = self.endpoint.name, self._now(), outcome.reason
-        if reason is None:
-            await self._outbox.delivered(delivery.delivery_id, now_s=now_s, status_code=outcome.status_code or 0)
-            self._metrics.delivered(name)
-            if self._trouble is not None:
-                log.info("deliveries to %s are accepted again", name, extra=self._words("deliveries_accepted"))
-            self._trouble = None
-            return
+    async def _accepted(self, delivery: Delivery, standing: Standing, status_code: int) -> None:
+        name, now_s = self.endpoint.name, self._now()
+        await self._outbox.delivered(delivery.delivery_id, now_s=now_s, status_code=status_code)
+        self._metrics.delivered(name)
+        unwritten_s = now_s - (standing.accepted_s or -float("inf"))
+        if standing.failures or standing.held_until_s is not None or unwritten_s >= _ACCEPTED_EVERY_S:
+            await self._standings.accepted(name, url=self.endpoint.url, now_s=now_s)
+        self._stands(EndpointState.ACCEPTING)
+        if self._trouble is not None:
+            log.info("deliveries to %s are accepted again", name, extra=self._words("deliveries_accepted"))
+        self._trouble = None
+
+    async def _failed(self, delivery: Delivery, standing: Standing, error: DeliveryError) -> None:
+        name, now_s, reason = self.endpoint.name, self._now(), error.reason
         self._metrics.failed(name, reason)
         if reason is not self._trouble:
-            log.warning("a delivery to %s failed: %s", name, _cause(outcome), extra=self._words("delivery_failed"))
+            said = f"a delivery to {name} failed: {_cause(error)}"
+            log.warning("%s", said, extra=self._words("delivery_failed", reason))
             self._trouble = reason
-        if reason is DeliveryReason.GONE:
-            await self._outbox.disable(name, url=self.endpoint.url, now_s=now_s)
-        if outcome.throttled:
-            self._held_until_s = now_s + (outcome.retry_after_s or 0.0)
-        if reason in FINAL or delivery.attempts > len(self._schedule_s):
-            await self._outbox.give_up(
-                delivery.delivery_id,
-                now_s=now_s,
-                status_code=outcome.status_code,
-                reason=reason,
-                detail=outcome.detail,
-            )
-            said = (delivery.delivery_id, name, delivery.attempts, _cause(outcome))
-            words = self._words("delivery_dead")
-            log.error("delivery %s to %s given up after attempt %d: %s", *said, extra=words)
-            return
-        wait_s = self._schedule_s[delivery.attempts - 1] * (1 + _JITTER * random.uniform(-1, 1))  # noqa: S311
-        await self._outbox.put_off(
-            delivery.delivery_id,
-            until_s=now_s + max(wait_s, outcome.retry_after_s or 0.0),
-            status_code=outcome.status_code,
-            reason=reason,
-            detail=outcome.detail,
+        standing = self._judged(standing, error, now_s)
+        await self._standings.failed(
+            name,
+            error,
+            url=self.endpoint.url,
+            now_s=now_s,
+            failures=standing.failures,
+            held_until_s=standing.held_until_s,
+            disabled=standing.disabled_s is not None,
         )
+        self._stands(standing.state(now_s))
+        if reason in FINAL or delivery.attempts > len(self._schedule_s):
+            await self._outbox.give_up(delivery.delivery_id, error, now_s=now_s)
+            self._metrics.gave_up(name, reason)
+            said = f"{delivery.delivery_id} to {name} given up after attempt {delivery.attempts}: {_cause(error)}"
+            log.error("delivery %s", said, extra=self._words("delivery_dead", reason))
+            return
+        wait_s = _jittered(self._schedule_s[delivery.attempts - 1])
+        until_s = now_s + max(wait_s, error.retry_after_s or 0.0)
+        await self._outbox.put_off(delivery.delivery_id, error, until_s=until_s)
+
+    @staticmethod
+    def _judged(standing: Standing, error: DeliveryError, now_s: float) -> Standing:
+        failures = 0 if error.reason in _ALIVE else standing.failures + 1
+        wait_s = _jittered(rest_s(failures))
+        if error.status_code in _THROTTLING:
+            wait_s = max(wait_s, error.retry_after_s or 0.0)
+        return replace(
+            standing,
+            failures=failures,
+            held_until_s=now_s + wait_s if wait_s else None,
+            disabled_s=now_s if error.reason is DeliveryReason.GONE else None,
+        )
+
+    def _stands(self, state: EndpointState) -> None:
+        """The metrics know the state, and the log the bad ones, once."""
+        self._metrics.endpoint_is(self.endpoint.name, state)
+        before, self._state = self._state, state
+        if state is before:
+            return
+        if state is EndpointState.DISABLED:
+            said = f"{self.endpoint.name} is disabled: it answered 410 Gone; `monitor deliveries enable` undoes that"
+            log.error("%s", said, extra=self._words("endpoint_disabled", DeliveryReason.GONE))
+        elif state is EndpointState.TRIPPED:
+            said = (
+                f"{self.endpoint.name} failed {TRIP_AFTER} times in a row or more: it is tried rarely until it accepts"
+            )
+            log.warning("%s", said, extra=self._words("endpoint_tripped", self._trouble))
 
     async def _sleep(self, wait_s: float) -> None:
         try:
@@ -256,10 +324,15 @@ class Courier:
         except TimeoutError:
             return
 
-    def _words(self, action: str) -> dict[str, str]:
-        return {"action": action, "endpoint": self.endpoint.name}
+    def _words(self, action: str, reason: DeliveryReason | None = None) -> dict[str, str]:
+        words = {"action": action, "endpoint": self.endpoint.name}
+        return words if reason is None else words | {"reason": reason.value}
 
 
-def _cause(outcome: Outcome) -> str:
-    code = "" if outcome.status_code is None else f" ({outcome.status_code})"
-    return f"{outcome.reason}{code} {outcome.detail}".rstrip()
+def _jittered(wait_s: float) -> float:
+    return wait_s * (1 + _JITTER * random.uniform(-1, 1))  # noqa: S311
+
+
+def _cause(error: DeliveryError) -> str:
+    code = "" if error.status_code is None else f" ({error.status_code})"
+    return f"{error.reason}{code} {error}".rstrip()

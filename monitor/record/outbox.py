@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +10,15 @@ from uuid import UUID
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from monitor.errors import DeliveryReason
+from monitor.errors import DeliveryError, DeliveryReason
 from monitor.record.border import transaction
 from monitor.record.rows import Delivery, DeliveryState, at, delivery_from_row, seconds
+
+#: No earlier event of the row's match waits for the same endpoint.
+_FIRST = (
+    "NOT EXISTS (SELECT FROM deliveries earlier WHERE earlier.match_id = waiting.match_id"
+    " AND earlier.sequence < waiting.sequence AND earlier.endpoint = waiting.endpoint AND earlier.state = 'pending')"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +26,7 @@ class Waiting:
     """What waits for one endpoint."""
 
     deliveries: int
-    #: When the first of them is due; None if nothing waits.
+    #: When the first of them may be claimed; None if nothing waits.
     next_attempt_s: float | None
 
 
@@ -34,14 +39,15 @@ class Outbox:
     async def claim(self, endpoint: str, *, now_s: float, lease_s: float) -> Delivery | None:
         """The delivery of the endpoint that has been due longest, its attempt counted, or None if none is due.
 
-        Nobody else gets it within `lease_s`; if it is not finished or put off by then, it is due again.
+        A match's later event is not due while an earlier one waits. Nobody else gets the delivery within `lease_s`; if
+        it is not finished or put off by then, it is due again.
         """
         async with transaction(self._pool, f"claim a delivery to {endpoint}") as connection:
             cursor = await connection.cursor(row_factory=dict_row).execute(
-                "UPDATE deliveries SET attempts = attempts + 1, next_attempt_at = %s WHERE delivery_id ="
-                " (SELECT delivery_id FROM deliveries WHERE endpoint = %s AND state = 'pending'"
-                " AND next_attempt_at <= %s ORDER BY next_attempt_at, sequence LIMIT 1 FOR UPDATE SKIP LOCKED)"
-                " RETURNING *",
+                "UPDATE deliveries SET attempts = attempts + 1, next_attempt_at = %s WHERE delivery_id ="  # noqa: S608
+                " (SELECT delivery_id FROM deliveries waiting WHERE endpoint = %s AND state = 'pending'"
+                f" AND next_attempt_at <= %s AND {_FIRST} ORDER BY next_attempt_at, sequence LIMIT 1"
+                " FOR UPDATE SKIP LOCKED) RETURNING *",
                 [at(now_s + lease_s), endpoint, at(now_s)],
             )
             row = await cursor.fetchone()
@@ -56,45 +62,23 @@ class Outbox:
                 [at(now_s), status_code, delivery_id],
             )
 
-    async def put_off(
-        self, delivery_id: UUID, *, until_s: float, status_code: int | None, reason: DeliveryReason, detail: str
-    ) -> None:
+    async def put_off(self, delivery_id: UUID, error: DeliveryError, *, until_s: float) -> None:
         """The attempt failed; the next is due at `until_s`."""
         async with transaction(self._pool, "put a delivery off") as connection:
             await connection.execute(
                 "UPDATE deliveries SET next_attempt_at = %s, status_code = %s, reason = %s, detail = %s"
                 " WHERE delivery_id = %s AND state = 'pending'",
-                [at(until_s), status_code, reason, detail, delivery_id],
+                [at(until_s), error.status_code, error.reason, str(error), delivery_id],
             )
 
-    async def give_up(
-        self, delivery_id: UUID, *, now_s: float, status_code: int | None, reason: DeliveryReason, detail: str
-    ) -> None:
+    async def give_up(self, delivery_id: UUID, error: DeliveryError, *, now_s: float) -> None:
         """The delivery is dead: listed, and sent again only by a replay."""
         async with transaction(self._pool, "give a delivery up") as connection:
             await connection.execute(
                 "UPDATE deliveries SET state = 'dead', finished_at = %s, status_code = %s, reason = %s, detail = %s"
                 " WHERE delivery_id = %s AND state = 'pending'",
-                [at(now_s), status_code, reason, detail, delivery_id],
+                [at(now_s), error.status_code, error.reason, str(error), delivery_id],
             )
-
-    async def disable(self, endpoint: str, *, url: str, now_s: float) -> None:
-        """The endpoint said that it is gone: nothing is sent to it at this URL until a replay asks for it."""
-        async with transaction(self._pool, f"disable {endpoint}") as connection:
-            await connection.execute(
-                "INSERT INTO disabled_endpoints (endpoint, url_sha256, disabled_at) VALUES (%s, %s, %s)"
-                " ON CONFLICT (endpoint) DO UPDATE SET url_sha256 = EXCLUDED.url_sha256,"
-                " disabled_at = EXCLUDED.disabled_at",
-                [endpoint, _sha256(url), at(now_s)],
-            )
-
-    async def is_disabled(self, endpoint: str, *, url: str) -> bool:
-        """True if the endpoint was disabled under this URL."""
-        async with transaction(self._pool, f"look whether {endpoint} is disabled") as connection:
-            cursor = await connection.execute(
-                "SELECT FROM disabled_endpoints WHERE endpoint = %s AND url_sha256 = %s", [endpoint, _sha256(url)]
-            )
-            return cursor.rowcount > 0
 
     async def bury(self, endpoint: str, *, now_s: float) -> int:
         """All that waits for a disabled endpoint is dead; returns how many deliveries that were."""
@@ -110,19 +94,21 @@ class Outbox:
         """How many deliveries wait for the endpoint, and until when."""
         async with transaction(self._pool, f"count what waits for {endpoint}") as connection:
             cursor = await connection.execute(
-                "SELECT count(*), min(next_attempt_at) FROM deliveries WHERE endpoint = %s AND state = 'pending'",
-                [endpoint],
+                "SELECT (SELECT count(*) FROM deliveries WHERE endpoint = %(endpoint)s AND state = 'pending'),"  # noqa: S608
+                " (SELECT next_attempt_at FROM deliveries waiting WHERE endpoint = %(endpoint)s AND state = 'pending'"
+                f" AND {_FIRST} ORDER BY next_attempt_at LIMIT 1)",
+                {"endpoint": endpoint},
             )
             ((count, first),) = await cursor.fetchall()
             return Waiting(deliveries=count, next_attempt_s=None if first is None else seconds(first))
 
     async def pending(self) -> dict[str, int]:
         """How many deliveries wait, by endpoint, also for endpoints that are configured no longer."""
-        async with transaction(self._pool, "count pending deliveries") as connection:
-            cursor = await connection.execute(
-                "SELECT endpoint, count(*) FROM deliveries WHERE state = 'pending' GROUP BY endpoint ORDER BY endpoint"
-            )
-            return dict(await cursor.fetchall())
+        return await self._count(DeliveryState.PENDING)
+
+    async def dead(self) -> dict[str, int]:
+        """How many deliveries were given up, by endpoint, also to endpoints that are configured no longer."""
+        return await self._count(DeliveryState.DEAD)
 
     async def deliveries(
         self,
@@ -166,11 +152,16 @@ class Outbox:
             )
             endpoints = [row[0] for row in await cursor.fetchall()]
             await connection.execute(
-                "DELETE FROM disabled_endpoints WHERE endpoint = ANY(%s)",
+                "UPDATE webhook_endpoints SET failures = 0, held_until = NULL, disabled_at = NULL"
+                " WHERE endpoint = ANY(%s)",
                 [[*endpoints, *([endpoint] if endpoint else [])]],
             )
             return len(endpoints)
 
-
-def _sha256(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()
+    async def _count(self, state: DeliveryState) -> dict[str, int]:
+        async with transaction(self._pool, f"count {state} deliveries") as connection:
+            cursor = await connection.execute(
+                "SELECT endpoint, count(*) FROM deliveries WHERE state = %s GROUP BY endpoint ORDER BY endpoint",
+                [state],
+            )
+            return dict(await cursor.fetchall())

@@ -14,7 +14,7 @@ from monitor.alert.delivery import Deliverer
 from monitor.errors import DeliveryReason
 from monitor.record.outbox import Outbox
 from monitor.record.store import Store
-from monitor.types import MatchState
+from monitor.types import EndpointState, MatchState
 from tests.integration.alert.receiver import Receiver, receiving
 from tests.integration.record.events import EVENING_S, make_event, make_match
 
@@ -60,6 +60,9 @@ class Counts:
     accepted: Counter[str] = field(default_factory=Counter)
     refused: Counter[tuple[str, DeliveryReason]] = field(default_factory=Counter)
     waiting: dict[str, int] = field(default_factory=dict)
+    dead: Counter[tuple[str, DeliveryReason]] = field(default_factory=Counter)
+    #: Each endpoint's states in order, no state twice in a row.
+    states: dict[str, list[EndpointState]] = field(default_factory=dict)
 
     def delivered(self, endpoint: str) -> None:
         self.accepted[endpoint] += 1
@@ -69,6 +72,14 @@ class Counts:
 
     def pending(self, endpoint: str, deliveries: int) -> None:
         self.waiting[endpoint] = deliveries
+
+    def gave_up(self, endpoint: str, reason: DeliveryReason, deliveries: int = 1) -> None:
+        self.dead[endpoint, reason] += deliveries
+
+    def endpoint_is(self, endpoint: str, state: EndpointState) -> None:
+        known = self.states.setdefault(endpoint, [])
+        if known[-1:] != [state]:
+            known.append(state)
 
 
 @pytest.fixture

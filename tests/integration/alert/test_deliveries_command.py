@@ -4,14 +4,13 @@ import argparse
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from monitor.alert.attempt import Endpoint
 from monitor.cli import deliveries
-from monitor.errors import DeliveryReason, InputError, UsageError
+from monitor.errors import DeliveryError, DeliveryReason, InputError, UsageError
 from monitor.record.outbox import Outbox
 from tests.integration.alert.conftest import Clock, Record
 
@@ -45,8 +44,8 @@ async def three(record: Record, outbox: Outbox, clock: Clock) -> dict[str, str]:
     assert accepted is not None
     assert refused is not None
     await outbox.delivered(accepted.delivery_id, now_s=clock.now_s, status_code=204)
-    failure: dict[str, Any] = {"status_code": 404, "reason": DeliveryReason.CLIENT_ERROR, "detail": "no such page"}
-    await outbox.give_up(refused.delivery_id, now_s=clock.now_s, **failure)
+    failure = DeliveryError(DeliveryReason.CLIENT_ERROR, "no such page", status_code=404)
+    await outbox.give_up(refused.delivery_id, failure, now_s=clock.now_s)
     return {"delivered": str(accepted.delivery_id), "dead": str(refused.delivery_id)}
 
 

@@ -134,11 +134,11 @@ async def test_a_failure_is_tried_again_on_schedule_with_the_same_id_and_body_un
         (status(503), DeliveryState.PENDING, DeliveryReason.SERVER_ERROR, 503),
         (flood(500), DeliveryState.PENDING, DeliveryReason.SERVER_ERROR, 500),
         (hang, DeliveryState.PENDING, DeliveryReason.TIMEOUT, None),
-        (trickle, DeliveryState.PENDING, DeliveryReason.TIMEOUT, None),
-        (garbage, DeliveryState.PENDING, DeliveryReason.UNREACHABLE, None),
+        (trickle, DeliveryState.PENDING, DeliveryReason.SERVER_ERROR, 500),
+        (garbage, DeliveryState.PENDING, DeliveryReason.PROTOCOL, None),
         (hang_up, DeliveryState.PENDING, DeliveryReason.UNREACHABLE, None),
-        (status(301, location="/elsewhere"), DeliveryState.DEAD, DeliveryReason.CLIENT_ERROR, 301),
-        (status(307, location="/elsewhere"), DeliveryState.DEAD, DeliveryReason.CLIENT_ERROR, 307),
+        (status(301, location="/elsewhere"), DeliveryState.PENDING, DeliveryReason.REDIRECT, 301),
+        (status(307, location="/elsewhere"), DeliveryState.PENDING, DeliveryReason.REDIRECT, 307),
         (status(400), DeliveryState.DEAD, DeliveryReason.CLIENT_ERROR, 400),
         (status(401), DeliveryState.DEAD, DeliveryReason.CLIENT_ERROR, 401),
         (status(404), DeliveryState.DEAD, DeliveryReason.CLIENT_ERROR, 404),
@@ -174,7 +174,7 @@ async def test_what_an_answer_means(
 
 @pytest.mark.parametrize(
     ("url", "reason"),
-    [("http://127.0.0.1:{free_port}/", DeliveryReason.UNREACHABLE), ("http://none.invalid/", DeliveryReason.DNS)],
+    [("http://127.0.0.1:{free_port}/", DeliveryReason.REFUSED), ("http://none.invalid/", DeliveryReason.DNS)],
 )
 async def test_trouble_on_the_way_is_tried_again(
     outbox: Outbox, record: Record, run: Run, free_port: int, url: str, reason: DeliveryReason
@@ -461,7 +461,7 @@ async def test_headers_that_cannot_be_sent_are_not_shown(
     await record(1, desk)
     run(desk)
     delivery = await settled(outbox)
-    assert (delivery.state, delivery.reason) == (DeliveryState.DEAD, DeliveryReason.CLIENT_ERROR)
+    assert (delivery.state, delivery.reason) == (DeliveryState.DEAD, DeliveryReason.UNSENDABLE)
     assert "pa55" not in delivery.detail
     assert "headers" in delivery.detail
 

@@ -5,25 +5,29 @@ from uuid import UUID
 
 import pytest
 
-from monitor.errors import DeliveryReason
+from monitor.errors import DeliveryError, DeliveryReason
 from monitor.record.outbox import Outbox, Waiting
 from monitor.record.rows import Delivery, DeliveryState
 from monitor.record.store import Store
-from monitor.types import MatchState
-from tests.integration.record.events import EVENING_S, Listener, life, make_match
+from monitor.types import MatchEvent, MatchState
+from tests.integration.record.events import EVENING_S, Listener, life, make_event, make_match
 
 NOW_S = EVENING_S + 60
-FAILURE = {"status_code": 500, "reason": DeliveryReason.SERVER_ERROR, "detail": "oops"}
+FAILURE = DeliveryError(DeliveryReason.SERVER_ERROR, "oops", status_code=500)
 
 
 @pytest.fixture
 async def three(store: Store, epoch: int) -> list[UUID]:
-    """The match whose three events wait for "desk" and "archive"."""
-    match = make_match()
-    for event in life(match, *list(MatchState)[:3]):
-        webhooks = [Listener(name="desk"), Listener(name="archive")]
+    """Three matches, told of by the numbers 0, 1 and 2, of which one event each waits for "desk" and "archive"."""
+    events = [make_event(number) for number in range(3)]
+    await tell(store, epoch, events)
+    return [event.match.match_id for event in events]
+
+
+async def tell(store: Store, epoch: int, events: list[MatchEvent]) -> None:
+    webhooks = [Listener(name="desk"), Listener(name="archive")]
+    for event in events:
         await store.record_events([event], epochs={"radio": epoch}, webhooks=webhooks)
-    return [match.match_id] * 3
 
 
 async def claim(outbox: Outbox, *, now_s: float = NOW_S, lease_s: float = 10) -> Delivery:
@@ -39,9 +43,8 @@ async def test_claims_come_in_order_and_nobody_else_gets_them(outbox: Outbox, th
     claimed = [first, *(other for other in others if other is not None)]
     assert sorted(delivery.sequence for delivery in claimed) == [0, 1, 2]
     assert first.sequence == 0
-    assert {(delivery.endpoint, delivery.match_id, delivery.attempts) for delivery in claimed} == {
-        ("desk", three[0], 1)
-    }
+    assert [delivery.match_id for delivery in sorted(claimed, key=lambda delivery: delivery.sequence)] == three
+    assert {(delivery.endpoint, delivery.attempts) for delivery in claimed} == {("desk", 1)}
     assert await outbox.waiting("desk") == Waiting(deliveries=3, next_attempt_s=NOW_S + 10)
 
 
@@ -60,7 +63,7 @@ async def test_a_claim_that_nobody_finishes_is_due_again_with_the_same_id_and_bo
 
 async def test_a_delivery_put_off_waits_and_says_why(outbox: Outbox, three: list[UUID]) -> None:
     first = await claim(outbox)
-    await outbox.put_off(first.delivery_id, until_s=NOW_S + 300, **FAILURE)  # type: ignore[arg-type]
+    await outbox.put_off(first.delivery_id, FAILURE, until_s=NOW_S + 300)
 
     assert [(await claim(outbox)).sequence for _ in range(2)] == [1, 2]
     (row,) = [row for row in await outbox.deliveries(endpoint="desk") if row.delivery_id == first.delivery_id]
@@ -74,10 +77,10 @@ async def test_nothing_is_due_before_its_event_was_decided(outbox: Outbox, three
 async def test_finished_deliveries_stay_finished(outbox: Outbox, three: list[UUID]) -> None:
     accepted, refused = await claim(outbox), await claim(outbox)
     await outbox.delivered(accepted.delivery_id, now_s=NOW_S, status_code=204)
-    await outbox.give_up(refused.delivery_id, now_s=NOW_S, **FAILURE)  # type: ignore[arg-type]
+    await outbox.give_up(refused.delivery_id, FAILURE, now_s=NOW_S)
     # An attempt that outlived its lease reports after another one has settled the matter.
-    await outbox.give_up(accepted.delivery_id, now_s=NOW_S, **FAILURE)  # type: ignore[arg-type]
-    await outbox.put_off(accepted.delivery_id, until_s=NOW_S, **FAILURE)  # type: ignore[arg-type]
+    await outbox.give_up(accepted.delivery_id, FAILURE, now_s=NOW_S)
+    await outbox.put_off(accepted.delivery_id, FAILURE, until_s=NOW_S)
     await outbox.delivered(refused.delivery_id, now_s=NOW_S, status_code=204)
 
     rows = {row.delivery_id: row for row in await outbox.deliveries(endpoint="desk")}
@@ -90,32 +93,47 @@ async def test_finished_deliveries_stay_finished(outbox: Outbox, three: list[UUI
     assert await outbox.pending() == {"archive": 3, "desk": 1}
 
 
-async def test_a_disabled_endpoint_is_remembered_with_its_url_alone(outbox: Outbox, three: list[UUID]) -> None:
-    assert not await outbox.is_disabled("desk", url="https://old")
-    for _ in range(2):
-        await outbox.disable("desk", url="https://old", now_s=NOW_S)
-    assert await outbox.is_disabled("desk", url="https://old")
-    assert not await outbox.is_disabled("desk", url="https://new")
-    assert not await outbox.is_disabled("archive", url="https://old")
+async def test_a_later_event_of_a_match_waits_for_the_earlier_ones_to_the_same_endpoint(
+    outbox: Outbox, store: Store, epoch: int
+) -> None:
+    await tell(store, epoch, life(make_match(), MatchState.PROVISIONAL, MatchState.CONFIRMED, MatchState.ENDED))
+    first = await claim(outbox)
+    assert first.sequence == 0
+    assert await outbox.claim("desk", now_s=NOW_S + 1, lease_s=10) is None
+    # Nothing may be claimed before the earlier one is due again, though the later ones are.
+    assert await outbox.waiting("desk") == Waiting(deliveries=3, next_attempt_s=NOW_S + 10)
+    other = await outbox.claim("archive", now_s=NOW_S, lease_s=10)
+    assert other is not None
+    assert other.sequence == 0
 
+    await outbox.put_off(first.delivery_id, FAILURE, until_s=NOW_S + 300)
+    assert await outbox.claim("desk", now_s=NOW_S + 299, lease_s=10) is None
+    assert (await claim(outbox, now_s=NOW_S + 300)).sequence == 0
+    await outbox.delivered(first.delivery_id, now_s=NOW_S + 300, status_code=204)
+    second = await claim(outbox, now_s=NOW_S + 300)
+    assert second.sequence == 1
+    await outbox.give_up(second.delivery_id, FAILURE, now_s=NOW_S + 300)
+    assert (await claim(outbox, now_s=NOW_S + 300)).sequence == 2
+    # A dead letter that is replayed is late, and holds nobody up but those that wait.
+    assert await outbox.replay(now_s=NOW_S + 301, delivery_ids=[second.delivery_id]) == 1
+    assert (await claim(outbox, now_s=NOW_S + 311)).sequence == 1
+
+
+async def test_what_waits_for_a_disabled_endpoint_is_dead(outbox: Outbox, three: list[UUID]) -> None:
     assert await outbox.bury("desk", now_s=NOW_S) == 3
     assert await outbox.pending() == {"archive": 3}
+    assert await outbox.dead() == {"desk": 3}
     assert {row.reason for row in await outbox.deliveries(states=[DeliveryState.DEAD])} == {"gone"}
 
 
-async def test_the_dead_are_replayed_under_their_ids_and_their_endpoint_is_enabled(
-    outbox: Outbox, three: list[UUID]
-) -> None:
+async def test_the_dead_are_replayed_under_their_ids(outbox: Outbox, three: list[UUID]) -> None:
     before = {row.delivery_id for row in await outbox.deliveries(endpoint="desk")}
     for endpoint in ("desk", "archive"):
-        await outbox.disable(endpoint, url="https://old", now_s=NOW_S)
         await outbox.bury(endpoint, now_s=NOW_S)
 
     assert await outbox.replay(now_s=NOW_S + 100, endpoint="desk") == 3
 
     assert await outbox.pending() == {"desk": 3}
-    assert not await outbox.is_disabled("desk", url="https://old")
-    assert await outbox.is_disabled("archive", url="https://old")
     again = await claim(outbox, now_s=NOW_S + 100)
     assert again.attempts == 1
     assert again.delivery_id in before
@@ -135,12 +153,6 @@ async def test_replay_by_id_also_sends_again_what_was_accepted_but_never_what_wa
     assert await outbox.replay(now_s=NOW_S, delivery_ids=[]) == 0
 
     assert await outbox.pending() == {"archive": 3, "desk": 3}
-
-
-async def test_an_enabled_endpoint_without_dead_letters_can_be_enabled_too(outbox: Outbox) -> None:
-    await outbox.disable("desk", url="https://old", now_s=NOW_S)
-    assert await outbox.replay(now_s=NOW_S, endpoint="desk") == 0
-    assert not await outbox.is_disabled("desk", url="https://old")
 
 
 async def test_deliveries_are_listed_in_pages_newest_first(outbox: Outbox, three: list[UUID]) -> None:
