@@ -18,7 +18,7 @@ from monitor.daemon.stream import Settings, Source, Stream
 from monitor.errors import UnreachableError
 from monitor.metrics import Metrics
 from monitor.record.store import Store, Subscriber
-from monitor.types import MatchEvent, MatchState, StreamState
+from monitor.types import Match, MatchEvent, MatchState, StreamState
 
 log = logging.getLogger(__name__)
 
@@ -160,26 +160,37 @@ class Listening:
 
     def described(self) -> list[dict[str, Any]]:
         """Each stream as it is now, for the faces."""
-        return [
-            {
-                "name": name,
-                "state": stream.status.state.value,
-                "reason": stream.status.reason,
-                "detail": stream.status.detail,
-                "since_s": stream.status.since_s,
-                "up": stream.status.state in {StreamState.RECEIVING, StreamState.SILENT},
-                "level_dbfs": stream.level_dbfs if math.isfinite(stream.level_dbfs) else None,
-                "addresses": [mask_url(address) for address in stream.settings.addresses],
-                "playing": [
-                    {
-                        "match_id": match_id,
-                        "reference_id": event.match.reference_id,
-                        "state": event.match.state.value,
-                        "start_s": event.match.start_s,
-                        "reference_start_s": event.match.reference_start_s,
-                    }
-                    for match_id, event in self._playing.get(name, {}).items()
-                ],
-            }
-            for name, stream in self._streams.items()
-        ]
+        return [self._described(name, stream) for name, stream in self._streams.items()]
+
+    def _described(self, name: str, stream: Stream) -> dict[str, Any]:
+        up = stream.status.state in {StreamState.RECEIVING, StreamState.SILENT}
+        return {
+            "name": name,
+            "state": stream.status.state.value,
+            "reason": stream.status.reason,
+            "detail": stream.status.detail,
+            "since_s": stream.status.since_s,
+            "up": up,
+            "level_dbfs": stream.level_dbfs if up and math.isfinite(stream.level_dbfs) else None,
+            "addresses": [mask_url(address) for address in stream.settings.addresses],
+            "catalogs": list(stream.settings.catalogs),
+            "paused": stream.settings.paused,
+            "delay_s": max(time.time() - stream.heard_until_s, 0.0) if up and stream.heard_until_s else None,
+            "last_words": list(stream.last_words),
+            "playing": [self._played(event.match) for event in self._playing.get(name, {}).values()],
+        }
+
+    def _played(self, match: Match) -> dict[str, Any]:
+        reference = self._pipeline.reference(match.catalog, match.reference_id)
+        return {
+            "match_id": str(match.match_id),
+            "catalog": match.catalog,
+            "reference_id": match.reference_id,
+            "title": reference.title if reference else None,
+            "artist": reference.artist if reference else None,
+            "state": match.state.value,
+            "start_s": match.start_s,
+            "reference_start_s": match.reference_start_s,
+            "reference_duration_s": reference.duration_s if reference else None,
+            "tempo_ratio": match.tempo_ratio,
+        }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from monitor.match.identity import uuid7
 from monitor.match.score import Calibration
 from monitor.metrics import Metrics
 from monitor.record.rows import RecordedMatch
-from monitor.types import Embedded, MatchEvent, Neighbour, Window
+from monitor.types import Embedded, MatchEvent, Neighbour, Reference, Window
 
 log = logging.getLogger(__name__)
 
@@ -207,6 +207,16 @@ class Pipeline:
         """Another daemon has the stream and its open matches: nothing of it is followed here."""
         for lane in self._lanes.values():
             lane.trackers.pop(stream, None)
+
+    def reference(self, catalog: str, reference_id: str) -> Reference | None:
+        """The reference as this catalog was seen last; None if it is not there."""
+        lane = self._lanes.get(catalog)
+        return None if lane is None else lane.reader.references.get(reference_id)
+
+    @property
+    def lanes(self) -> Mapping[str, Lane]:
+        """The catalogs by name."""
+        return self._lanes
 
     @property
     def trouble(self) -> dict[str, str]:

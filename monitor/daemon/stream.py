@@ -96,6 +96,11 @@ class Stream:
         self.last_words: tuple[str, ...] = ()
         self.level_dbfs = -float("inf")
 
+    @property
+    def heard_until_s(self) -> float | None:
+        """Stream time up to which the stream was heard; None if it never was."""
+        return self._heard_until_s
+
     async def run(self) -> None:
         """Listen for ever; ends only by being cancelled, with everything said and no ffmpeg left."""
         self._metrics.set_stream_state(self.settings.name, self.status.state)
