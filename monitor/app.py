@@ -438,6 +438,7 @@ def _endpoints(config: Config) -> list[Endpoint]:
             secrets=webhook.secrets,
             states=frozenset(webhook.states),
             timeout_s=webhook.timeout_s,
+            rate_per_s=webhook.rate_per_s,
             headers=webhook.request_headers,
         )
         for webhook in config.webhooks
