@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from monitor.match.score import Calibration
 from monitor.record.migrations import migrate
 from monitor.servers.client import embedded
 from monitor.servers.directory import default_data_dir, prepare
+
+# It would say every second of an outage what whoever waits for the database says once.
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,15 @@ async def deploy(config: Config, *, milvus: bool = True) -> AsyncIterator[Deploy
             dsn, uri = dsn or addresses.postgres_dsn, uri or addresses.milvus_uri
         await migrate(dsn)
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-            dsn, min_size=1, max_size=8, timeout=10, open=False, name="monitor"
+            dsn,
+            min_size=1,
+            max_size=8,
+            timeout=5,
+            open=False,
+            name="monitor",
+            # A server that accepts and then says nothing, or comes back, is noticed within seconds.
+            kwargs={"connect_timeout": 10},
+            reconnect_timeout=4,
         )
         await stack.enter_async_context(_opened(pool))
         token = config.milvus.token if config.milvus else None

@@ -43,6 +43,7 @@ class ServerReason(enum.StrEnum):
     UNREACHABLE = "unreachable"
     TIMEOUT = "timeout"
     REJECTED = "rejected"
+    BAD_DATA = "bad_data"
     CORRUPT = "corrupt"
     STALE_EPOCH = "stale_epoch"
 

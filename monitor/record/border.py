@@ -26,9 +26,9 @@ def database_errors(doing: str) -> Iterator[None]:
 
 @asynccontextmanager
 async def transaction(
-    pool: psycopg_pool.AsyncConnectionPool[Any], doing: str
+    pool: psycopg_pool.AsyncConnectionPool[Any], doing: str, *, timeout_s: float = 30.0
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-    """A connection in a transaction that is committed at the end, or leaves nothing; errors as in `database_errors`."""
+    """As `monitor.servers.border.transaction`; errors as in `database_errors`."""
     with database_errors(doing):
-        async with pool.connection() as connection, connection.transaction():
+        async with border.transaction(pool, doing, timeout_s=timeout_s) as connection:
             yield connection

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -13,6 +16,8 @@ from monitor.errors import ServerReason, StorageError, UnreachableError
 
 #: SQLSTATE classes that pass with time: connection, rollback to retry, resources, operator intervention, system.
 _PASSING = ("08", "40", "53", "57", "58")
+#: SQLSTATE classes that speak about the values: data exception, integrity constraint, program limit.
+_ABOUT_VALUES = ("22", "23", "54")
 
 
 @contextmanager
@@ -20,8 +25,9 @@ def database_errors(doing: str) -> Iterator[None]:
     """Turn whatever psycopg raises within into StorageError when the server's disk is full, else UnreachableError.
 
     Its `reason` is UNREACHABLE (no connection, server going down: wait and try again), TIMEOUT (no answer or no free
-    connection in time: the same), CORRUPT (the server says that its data are damaged) or REJECTED (it understood and
-    refused: trying again will not help). `doing` completes "cannot ...".
+    connection in time: the same), CORRUPT (the server says that its data are damaged), BAD_DATA (no row can hold these
+    values: they will never be taken) or REJECTED (it understood and refused, such as for want of a right: somebody has
+    to mend that). `doing` completes "cannot ...".
     """
     try:
         yield
@@ -37,23 +43,58 @@ def database_errors(doing: str) -> Iterator[None]:
 
 @asynccontextmanager
 async def transaction(
-    pool: psycopg_pool.AsyncConnectionPool[Any], doing: str
+    pool: psycopg_pool.AsyncConnectionPool[Any], doing: str, *, timeout_s: float | None = None
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-    """A connection in a transaction that is committed at the end, or leaves nothing; errors as in `database_errors`."""
+    """A connection in a transaction that is committed at the end, or leaves nothing; errors as in `database_errors`.
+
+    After `timeout_s`, which the wait for a connection does not count in, it fails with TIMEOUT, also on a server that
+    is stopped and so says nothing at all.
+    """
     with database_errors(doing):
-        async with pool.connection() as connection, connection.transaction():
+        async with pool.connection() as connection, _cut_off(connection, doing, timeout_s), connection.transaction():
             yield connection
+
+
+@asynccontextmanager
+async def _cut_off(
+    connection: psycopg.AsyncConnection[Any], doing: str, timeout_s: float | None
+) -> AsyncIterator[None]:
+    """The connection's socket is shut down after `timeout_s`: whoever waits for its answer is told so by the driver.
+
+    Cancelling the wait instead would ask the very server that does not answer to cancel, and wait for that.
+    """
+    if timeout_s is None:
+        yield
+        return
+    timer = asyncio.get_running_loop().call_later(timeout_s, _shut_down, connection)
+    due_s = timer.when()
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if asyncio.get_running_loop().time() < due_s:
+            raise
+        raise unreachable(doing, TimeoutError(f"no answer within {timeout_s:g} s"), ServerReason.TIMEOUT) from error
+    finally:
+        timer.cancel()
+
+
+def _shut_down(connection: psycopg.AsyncConnection[Any]) -> None:
+    if not connection.closed:
+        with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
 
 
 def _reason(error: psycopg.Error) -> ServerReason:
     state = error.sqlstate
     if state is None:
         # Without a code nothing came from the server: the connection failed or broke. What the driver itself
-        # refuses (a value it cannot adapt, a closed cursor) is not an OperationalError.
+        # refuses (a value it cannot adapt, a zero byte in a text) is not an OperationalError.
         passing = isinstance(error, psycopg.OperationalError)
-        return ServerReason.UNREACHABLE if passing else ServerReason.REJECTED
+        return ServerReason.UNREACHABLE if passing else ServerReason.BAD_DATA
     if state.startswith("XX"):
         return ServerReason.CORRUPT
+    if state.startswith(_ABOUT_VALUES):
+        return ServerReason.BAD_DATA
     return ServerReason.UNREACHABLE if state.startswith(_PASSING) else ServerReason.REJECTED
 
 
@@ -64,6 +105,7 @@ def unreachable(doing: str, error: Exception, reason: ServerReason) -> Unreachab
         ServerReason.UNREACHABLE: "check that PostgreSQL runs and that its address is right",
         ServerReason.TIMEOUT: "check that PostgreSQL answers and is not overloaded",
         ServerReason.CORRUPT: "PostgreSQL reports damaged data: restore the database from a backup",
+        ServerReason.BAD_DATA: "no row can hold this",
         ServerReason.REJECTED: "PostgreSQL refused: check the user's rights and `monitor db status`",
     }[reason]
     return UnreachableError(f"cannot {doing}: {said}; {advice}", reason)

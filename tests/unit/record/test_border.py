@@ -24,7 +24,11 @@ from monitor.record.border import database_errors
         (psycopg.errors.DataCorrupted("invalid page"), ServerReason.CORRUPT),
         (psycopg.errors.InsufficientPrivilege("permission denied"), ServerReason.REJECTED),
         (psycopg.errors.UndefinedTable("no such table"), ServerReason.REJECTED),
-        (psycopg.ProgrammingError("cannot adapt"), ServerReason.REJECTED),
+        (psycopg.errors.ReadOnlySqlTransaction("a standby"), ServerReason.REJECTED),
+        (psycopg.errors.NumericValueOutOfRange("too large"), ServerReason.BAD_DATA),
+        (psycopg.errors.CheckViolation("end before start"), ServerReason.BAD_DATA),
+        (psycopg.ProgrammingError("cannot adapt"), ServerReason.BAD_DATA),
+        (psycopg.DataError("text cannot contain NUL"), ServerReason.BAD_DATA),
     ],
 )
 def test_the_reason_says_whether_waiting_helps(error: Exception, reason: ServerReason) -> None:
