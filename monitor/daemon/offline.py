@@ -73,6 +73,13 @@ class Twin:
 
     async def match(self, path: Path) -> list[Match]:
         """The file's airings, by start. Raises InputError when it cannot be decoded or is too short."""
+        last = {event.match.match_id: event.match for event in await self.events(path)}
+        return sorted(
+            (match for match in last.values() if match.state is MatchState.ENDED), key=lambda match: match.start_s
+        )
+
+    async def events(self, path: Path) -> list[MatchEvent]:
+        """All that would have been told of the file, in order, each when it was decided. Raises as `match`."""
         began = time.perf_counter()
         tracker = self._tracker(str(path))
         events: list[MatchEvent] = []
@@ -83,10 +90,7 @@ class Twin:
                         events += await tracker.step(start_s, vector if vector.any() else None, near)
         events += tracker.aligner.flush()
         self.timing.wall_s += time.perf_counter() - began
-        last = {event.match.match_id: event.match for event in events}
-        return sorted(
-            (match for match in last.values() if match.state is MatchState.ENDED), key=lambda match: match.start_s
-        )
+        return events
 
     async def neighbours(self, path: Path) -> list[list[Neighbour]]:
         """The nearest catalog windows of each of the file's windows that is not silent."""
