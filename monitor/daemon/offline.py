@@ -65,6 +65,8 @@ class Twin:
         self._options, self._ffmpeg, self._top_k = options, ffmpeg, top_k
         self._stretches = StretchCache(reader)
         self.timing = Timing()
+        #: The most evidence that anything had in any file so far, told or not.
+        self.strongest_nats = 0.0
 
     @property
     def references(self) -> Mapping[str, Reference]:
@@ -88,6 +90,7 @@ class Twin:
                 with _Stopwatch(self.timing, "align_s"):
                     for start_s, vector, near in zip(block.starts_s, block.vectors, neighbours, strict=True):
                         events += await tracker.step(start_s, vector if vector.any() else None, near)
+                        self.strongest_nats = max(self.strongest_nats, tracker.aligner.strongest_nats)
         events += tracker.aligner.flush()
         self.timing.wall_s += time.perf_counter() - began
         return events

@@ -98,6 +98,11 @@ class Aligner:
         """Of each candidate that is older than the newest window, that window's similarity on its line."""
         return [run.latest_similarity for run in self._runs if run.state is None and run.born_s < self._now_s]
 
+    @property
+    def strongest_nats(self) -> float:
+        """The most evidence that any run has now, told or not; 0 where nothing is suspected."""
+        return max((run.evidence_nats for run in self._runs), default=0.0)
+
     def restore(self, matches: Iterable[Match]) -> None:
         """Take over rows that an earlier life left open; they go on if the airing does, else end at their last hit."""
         for match in matches:
