@@ -33,7 +33,9 @@ class Egress:
     def allows(self, address: IpAddress) -> bool:
         """True if `address` may be connected to; an IPv4 address within an IPv6 one counts as what it leads to."""
         inner = _inner(address)
-        if self.allow_private or any(inner.version == network.version and inner in network for network in self.networks):
+        if self.allow_private or any(
+            inner.version == network.version and inner in network for network in self.networks
+        ):
             return True
         return inner.is_global and not inner.is_multicast and not getattr(inner, "is_site_local", False)
 

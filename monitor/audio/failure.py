@@ -49,6 +49,7 @@ _SENTENCES = {
     _R.NO_AUDIO: "it has no audio track, or ends before any audio",
     _R.UNDECODABLE: "what it sends is not audio that ffmpeg can decode",
     _R.PROTOCOL_DENIED: "it needs a protocol that is not allowed here; see the stream's `protocols`",
+    _R.ADDRESS_DENIED: "it leads to an address that this stream may not reach; see `egress`",
     _R.ENDED: "the audio ended",
     _R.DEVICE_MISSING: "there is no such sound device; `monitor devices` lists them",
 }
@@ -74,13 +75,22 @@ def reason_of(lines: Sequence[str], *, scheme: str, heard: bool) -> StreamReason
     return StreamReason.UNDECODABLE if matter else StreamReason.NO_AUDIO
 
 
-def sentence(masked_url: str, reason: StreamReason, lines: Sequence[str], *, after_s: float | None = None) -> str:
-    """One sentence for the person who can mend it: where, what, what to do, and ffmpeg's decisive words."""
+def sentence(
+    masked_url: str,
+    reason: StreamReason,
+    lines: Sequence[str],
+    *,
+    after_s: float | None = None,
+    detail: str | None = None,
+) -> str:
+    """One sentence for the person who can mend it: where, what, what to do, and `detail` or ffmpeg's decisive words."""
     text = f"{masked_url}: {_SENTENCES.get(reason, reason.value)}"
     if after_s is not None:
         text += f" (nothing for {after_s:g} s)"
     if reason is StreamReason.UNDECODABLE and _PLAYLIST.search(masked_url):
         text += "; this seems to be a playlist: give the address that stands in it"
+    if detail:
+        return f"{text} ({detail})"
     words = _decisive(lines, reason)
     return f"{text} (ffmpeg: {words})" if words else text
 

@@ -12,7 +12,7 @@ import signal
 import ssl
 import subprocess
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -222,12 +222,14 @@ async def running(
     arguments: Sequence[str],
     *,
     mask: Callable[[str], str] = str,
+    environment: Mapping[str, str] | None = None,
     ca_file: str | None = None,
 ) -> AsyncIterator[FfmpegRun]:
     """ffmpeg with `arguments` in a process group of its own; on leaving it is ended and reaped.
 
-    Nothing outlives this process: where the kernel can, it kills ffmpeg when this process dies. `ca_file` is what
-    TLS connections trust where no option reaches them (segments of a playlist). Raises ConfigError if it cannot start.
+    Nothing outlives this process: where the kernel can, it kills ffmpeg when this process dies. `environment` adds to
+    this process's, unseen by other users; `ca_file` is what TLS connections trust where no option reaches them. Raises
+    ConfigError if it cannot start.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -238,7 +240,12 @@ async def running(
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
-            env={**os.environ, "SSL_CERT_FILE": ca_file or default_ca_file(), "AV_LOG_FORCE_NOCOLOR": "1"},
+            env={
+                **os.environ,
+                "SSL_CERT_FILE": ca_file or default_ca_file(),
+                "AV_LOG_FORCE_NOCOLOR": "1",
+                **(environment or {}),
+            },
         )
     except OSError as error:
         raise ConfigError(f"ffmpeg at {program.path} cannot be started: {error.strerror}") from error

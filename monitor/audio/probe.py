@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import ffmpeg as ffmpeg_command
-
-from monitor.audio import failure
-from monitor.audio.ffmpeg import QUIET, FfmpegProgram, pcm_arguments, running
-from monitor.audio.protocol import SourceOptions, input_address, input_options, refusal, scheme_of, secrets_of
-from monitor.errors import SourceError, StreamReason
-from monitor.masking import mask_text, mask_url
+from monitor.audio.connection import connected
+from monitor.audio.ffmpeg import FfmpegProgram, pcm_arguments
+from monitor.audio.protocol import SourceOptions
 
 _INPUT = re.compile(r"\[info\] Input #0, (\S+), from ")
 _DURATION = re.compile(r"\[info\]\s+Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -47,15 +42,10 @@ async def probe(url: str, *, ffmpeg: FfmpegProgram, options: SourceOptions) -> A
 
     Raises SourceError, with the reason that a stream there would fail for, within the options' connect timeout.
     """
-    masked_url = mask_url(url)
-    if (reason := refusal(url, options)) is not None:
-        raise SourceError(reason, failure.sentence(masked_url, reason, ()))
     outputs = {**pcm_arguments(8000), "t": "0.1"}
-    command = ffmpeg_command.input(input_address(url), **input_options(url, options)).output("pipe:1", **outputs)
-    mask = functools.partial(mask_text, secrets=secrets_of(url, options))
     silent_s = None
-    async with running(ffmpeg, [*QUIET, *command.get_args()], mask=mask, ca_file=options.ca_file) as run:
-        heard = False
+    async with connected(url, ffmpeg=ffmpeg, options=options, outputs=outputs) as connection:
+        run, heard = connection.run, False
         try:
             async with asyncio.timeout(options.connect_timeout_s):
                 heard = (await run.read_block(800)).size > 0
@@ -63,13 +53,9 @@ async def probe(url: str, *, ffmpeg: FfmpegProgram, options: SourceOptions) -> A
         except TimeoutError:
             silent_s = options.connect_timeout_s
         info = audio_info(run.opening)
-        words = (*run.opening, *run.last_words)
-    if heard and info is not None:
-        return info
-    reason = failure.reason_of(words, scheme=scheme_of(url), heard=False)
-    if silent_s is not None and reason in {StreamReason.NO_AUDIO, StreamReason.UNDECODABLE}:
-        reason = StreamReason.TIMEOUT
-    raise SourceError(reason, failure.sentence(masked_url, reason, words, after_s=silent_s), last_words=run.last_words)
+        if heard and info is not None:
+            return info
+        raise await connection.error(heard=False, silent_s=silent_s)
 
 
 def audio_info(lines: Iterable[str]) -> AudioInfo | None:

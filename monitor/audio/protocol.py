@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from monitor.audio.egress import ANYWHERE, Egress
 from monitor.audio.ffmpeg import default_ca_file
 from monitor.errors import StreamReason
 from monitor.masking import url_secrets
@@ -27,7 +28,10 @@ PROTOCOLS: Mapping[str, tuple[str, ...]] = {
     "rtp": ("rtp", "udp"),
     "file": ("file",),
 }
-_VERIFIED = frozenset({"https", "rtsps", "rtmps"})
+_WEB = frozenset({"http", "https"})
+_VERIFIED = frozenset({"rtsps", "rtmps"})
+#: Where it can be checked whom ffmpeg connects to; not so files, nor RTMP in HTTP requests of its own.
+_CHECKED = frozenset({"http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp"})
 #: ffmpeg gives up by itself this long after we would have: it then also dies where nobody is left to end it.
 _GRACE_S = 5.0
 
@@ -50,6 +54,8 @@ class SourceOptions:
     ca_file: str | None = None
     #: A plain file plays at the speed of its sound. Sources that are live by themselves are never slowed down.
     realtime: bool = False
+    #: What may be reached. What the operator has named may be anywhere; for what comes from others say so here.
+    egress: Egress = ANYWHERE
 
     def __post_init__(self) -> None:
         for text in (*self.headers, *self.headers.values(), self.user_agent or ""):
@@ -79,6 +85,8 @@ def refusal(url: str, options: SourceOptions) -> StreamReason | None:
     """Why `url` needs no ffmpeg to be refused: its scheme may not be opened, or there is no such file."""
     if not allowed_protocols(url, options):
         return StreamReason.PROTOCOL_DENIED
+    if not options.egress.allow_private and scheme_of(url) not in _CHECKED:
+        return StreamReason.PROTOCOL_DENIED
     if scheme_of(url) == "file" and not Path(path_of(url)).is_file():
         return StreamReason.NOT_FOUND
     return None
@@ -93,32 +101,36 @@ def secrets_of(url: str, options: SourceOptions) -> tuple[str, ...]:
 
 
 def input_options(url: str, options: SourceOptions) -> dict[str, object]:
-    """ffmpeg's input options for `url`, as ffmpeg-python takes them; each exists in ffmpeg 5.1 and in 9.0."""
+    """ffmpeg's input options for `url`, as ffmpeg-python takes them; each exists in ffmpeg 5.1 and in 9.0.
+
+    http and https addresses are opened through a relay, which speaks TLS and adds headers and credentials.
+    """
     scheme = scheme_of(url)
     wait_us = round((max(options.connect_timeout_s, options.stall_timeout_s) + _GRACE_S) * 1e6)
-    chosen: dict[str, object] = {"protocol_whitelist": ",".join(allowed_protocols(url, options))}
+    allowed = allowed_protocols(url, options)
+    if scheme in _WEB:
+        allowed = ("http", "tcp", *(name for name in allowed if name in {"crypto", "data"}))
+    chosen: dict[str, object] = {"protocol_whitelist": ",".join(allowed)}
     if scheme == "file":
         return {**chosen, "re": None} if options.realtime else chosen
     if scheme in {"rtsp", "rtsps"}:
         # UDP through a firewall is silence; and RTSP calls the time to wait for a socket `timeout`.
         chosen |= {"rtsp_transport": "tcp", "allowed_media_types": "audio", "timeout": wait_us}
+        if options.user_agent:
+            chosen["user_agent"] = options.user_agent
     else:
         chosen["rw_timeout"] = wait_us
-    if scheme not in {"http", "https"}:
+    if scheme not in _WEB:
         # These wait for tracks that may yet come: 5 s, where a sound track shows at once.
         chosen["analyzeduration"] = 2_000_000
     if scheme.startswith("rtmp"):
         chosen["rtmp_live"] = "live"
     if scheme == "srt":
         chosen["connect_timeout"] = round(options.connect_timeout_s * 1e3)
-    if scheme in {"http", "https"} and urlsplit(url).path.endswith(".mpd"):
+    if scheme in _WEB and urlsplit(url).path.endswith(".mpd"):
         # At the live edge of a DASH manifest ffmpeg asks for segments that are not there yet, skips them and comes
         # back: at the speed of the sound it stays the few segments behind where it began.
         chosen["re"] = None
-    if scheme in {"http", "https"} and options.headers:
-        chosen["headers"] = "".join(f"{name}: {value}\r\n" for name, value in options.headers.items())
-    if scheme in {"http", "https", "rtsp", "rtsps"} and options.user_agent:
-        chosen["user_agent"] = options.user_agent
     if scheme in _VERIFIED:
         # ffmpeg before 8 verifies only when told to.
         chosen["tls_verify"] = int(options.tls_verify)

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
-import ffmpeg as ffmpeg_command
-
-from monitor.audio import failure
 from monitor.audio.arrival import Arrival
+from monitor.audio.connection import connected
 from monitor.audio.device import DeviceSource
-from monitor.audio.ffmpeg import QUIET, FfmpegProgram, FfmpegRun, pcm_arguments, running
-from monitor.audio.protocol import (
-    SourceOptions,
-    input_address,
-    input_options,
-    refusal,
-    scheme_of,
-    secrets_of,
-)
+from monitor.audio.ffmpeg import FfmpegProgram, pcm_arguments
+from monitor.audio.protocol import SourceOptions, scheme_of
 from monitor.audio.timeline import Timeline
-from monitor.errors import SourceError, StreamReason
-from monitor.masking import mask_text, mask_url
+from monitor.masking import mask_url
 from monitor.types import Chunk
 
 __all__ = ["FfmpegSource", "Source", "SourceOptions", "mask_url", "open_source"]
@@ -34,8 +23,6 @@ __all__ = ["FfmpegSource", "Source", "SourceOptions", "mask_url", "open_source"]
 _BLOCK_S = 0.5
 #: Most that is taken from the pipe at once.
 _READ_S = 1.0
-#: ffmpeg's exit after its audio has ended.
-_EXIT_S = 5.0
 
 
 class Source(Protocol):
@@ -92,10 +79,10 @@ class FfmpegSource:
         Raises SourceError when the source ends, fails, or says nothing for the time that the options allow. However it
         is left, ffmpeg's process group is dead and reaped afterwards.
         """
-        self._check()
         timeline = Timeline(sample_rate_hz=self._rate)
-        mask = functools.partial(mask_text, secrets=secrets_of(self._url, self._options))
-        async with running(self._ffmpeg, self._arguments(), mask=mask, ca_file=self._options.ca_file) as run:
+        outputs = pcm_arguments(self._rate, block_s=_BLOCK_S)
+        async with connected(self._url, ffmpeg=self._ffmpeg, options=self._options, outputs=outputs) as connection:
+            run = connection.run
             arrival = Arrival(
                 read=functools.partial(run.read, round(_READ_S * self._rate)),
                 timeline=timeline,
@@ -107,37 +94,7 @@ class FfmpegSource:
                 async with contextlib.aclosing(arrival.chunks()) as chunks:
                     async for chunk in chunks:
                         yield chunk
-                raise await self._failure(run, arrival)
+                raise await connection.error(heard=arrival.heard, silent_s=arrival.silent_s)
             finally:
                 self.last_words = run.last_words
                 self.reanchored_total += timeline.reanchored_total
-
-    async def _failure(self, run: FfmpegRun, arrival: Arrival) -> SourceError:
-        if arrival.silent_s is None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(run.wait(), _EXIT_S)
-        words = (*run.opening, *run.last_words)
-        if arrival.heard and arrival.silent_s is not None:
-            reason = StreamReason.STALLED
-        else:
-            reason = failure.reason_of(words, scheme=scheme_of(self._url), heard=arrival.heard)
-        if arrival.silent_s is not None and reason in {StreamReason.NO_AUDIO, StreamReason.UNDECODABLE}:
-            # Only what ffmpeg tries over and over (a playlist's missing segments) says more than that it took long.
-            reason = StreamReason.TIMEOUT
-        return SourceError(
-            reason,
-            failure.sentence(self.masked_url, reason, words, after_s=arrival.silent_s),
-            last_words=run.last_words,
-        )
-
-    def _check(self) -> None:
-        """Refuses what needs no ffmpeg to be refused."""
-        reason = refusal(self._url, self._options)
-        if reason is not None:
-            raise SourceError(reason, failure.sentence(self.masked_url, reason, ()))
-
-    def _arguments(self) -> list[str]:
-        options = input_options(self._url, self._options)
-        outputs = pcm_arguments(self._rate, block_s=_BLOCK_S)
-        command = ffmpeg_command.input(input_address(self._url), **options).output("pipe:1", **outputs)
-        return [*QUIET, *command.get_args()]

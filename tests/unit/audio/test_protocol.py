@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from monitor.audio.egress import Egress
 from monitor.audio.protocol import SourceOptions, input_address, input_options, refusal, scheme_of, secrets_of
 from monitor.errors import StreamReason
 
@@ -23,7 +24,7 @@ def test_schemes(url, scheme):
 @pytest.mark.parametrize("scheme", ["http", "https", "rtsp", "rtmp", "srt", "udp", "rtp"])
 def test_what_a_server_decides_never_reaches_files(scheme):
     allowed = str(input_options(f"{scheme}://h/x", SourceOptions())["protocol_whitelist"]).split(",")
-    assert scheme in allowed
+    assert scheme.removesuffix("s") in {name.removesuffix("s") for name in allowed}
     assert not {"file", "concat", "subfile", "pipe", "fd", "unix", "gopher", "ftp"} & set(allowed)
 
 
@@ -55,19 +56,34 @@ def test_ffmpeg_waits_longer_than_we_do():
 
 
 def test_tls_is_said_explicitly():
-    assert input_options("https://h/x", SourceOptions(ca_file="/ca.pem"))["tls_verify"] == 1
-    assert input_options("https://h/x", SourceOptions(ca_file="/ca.pem"))["ca_file"] == "/ca.pem"
-    assert input_options("https://h/x", SourceOptions())["ca_file"]
-    assert input_options("https://h/x", SourceOptions(tls_verify=False))["tls_verify"] == 0
-    assert "tls_verify" not in input_options("http://h/x", SourceOptions())
+    assert input_options("rtsps://h/x", SourceOptions(ca_file="/ca.pem"))["tls_verify"] == 1
+    assert input_options("rtsps://h/x", SourceOptions(ca_file="/ca.pem"))["ca_file"] == "/ca.pem"
+    assert input_options("rtmps://h/x", SourceOptions())["ca_file"]
+    assert input_options("rtmps://h/x", SourceOptions(tls_verify=False))["tls_verify"] == 0
+    assert "tls_verify" not in input_options("rtsp://h/x", SourceOptions())
 
 
-def test_headers_go_to_http_alone_and_hold_no_line_break():
-    options = SourceOptions(headers={"Authorization": "Bearer abc", "X-A": "1"}, user_agent="m/1")
-    assert input_options("http://h/x", options)["headers"] == "Authorization: Bearer abc\r\nX-A: 1\r\n"
-    assert "headers" not in input_options("rtmp://h/x", options)
+def test_to_the_web_ffmpeg_speaks_plain_http_with_the_relay_alone():
+    options = SourceOptions(headers={"Authorization": "Bearer abc"}, user_agent="m/1")
+    for scheme in ("http", "https"):
+        told = input_options(f"{scheme}://h/x", options)
+        assert told["protocol_whitelist"] == "http,tcp,crypto,data"
+        assert not {"headers", "user_agent", "tls_verify", "ca_file"} & set(told)
+
+
+def test_no_header_holds_a_line_break():
     with pytest.raises(ValueError, match="line break"):
         SourceOptions(headers={"X": "a\r\nY: b"})
+
+
+def test_what_comes_from_others_opens_no_file_and_nothing_that_is_not_checked(tmp_path):
+    path = tmp_path / "x.mp3"
+    path.touch()
+    strict = SourceOptions(egress=Egress())
+    assert refusal(str(path), strict) is StreamReason.PROTOCOL_DENIED
+    assert refusal("rtmpt://h/x", strict) is StreamReason.PROTOCOL_DENIED
+    for scheme in ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp"):
+        assert refusal(f"{scheme}://h/x", strict) is None
 
 
 def test_secrets_of_an_address_and_its_headers():
