@@ -96,11 +96,10 @@ def system_postgres_server(session_dir: Path) -> Iterator[str]:
     yield from _postgres(session_dir / "system", programs)
 
 
-@pytest.fixture(scope="session", params=["wheel", "system"])
-def postgres_server(request: pytest.FixtureRequest) -> str:
-    """DSN of the session's server: each test that uses it runs on the wheel's PostgreSQL and on the system's."""
-    dsn: str = request.getfixturevalue(f"{request.param}_postgres_server")
-    return dsn
+@pytest.fixture(scope="session")
+def postgres_server(wheel_postgres_server: str) -> str:
+    """DSN of the session's server: the wheel's. Tests of the record run on the system's too, see their conftest.py."""
+    return wheel_postgres_server
 
 
 _templates: dict[str, str] = {}

@@ -7,7 +7,7 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,10 +87,15 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
 
 
 def children() -> set[int]:
-    """Live or dead children of this process that have not been reaped."""
+    """Live or dead children of this process that have not been reaped, whichever thread started them."""
     found = set()
-    for task in Path("/proc/self/task").iterdir():
-        found |= {int(pid) for pid in (task / "children").read_text().split()}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError):
+                # What stands before the parenthesis is the command's name, which may hold anything.
+                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                if int(parent) == os.getpid():
+                    found.add(int(entry.name))
     return found
 
 

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
+import subprocess
+import sys
 from contextlib import aclosing
 from pathlib import Path
 
@@ -98,11 +101,40 @@ async def test_missing_directory_and_empty(program, tmp_path):
     assert "holds only zero bytes" in str(await refusal(tmp_path / "zeros.mp3", program))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-async def test_a_file_that_may_not_be_read(program, tmp_path):
-    (tmp_path / "x.mp3").write_bytes(b"x")
-    (tmp_path / "x.mp3").chmod(0)
-    assert "cannot be read: Permission denied" in str(await refusal(tmp_path / "x.mp3", program))
+READER = """
+import asyncio, sys
+from pathlib import Path
+from monitor.audio.decode import decode_file
+from monitor.audio.ffmpeg import FfmpegProgram
+
+async def main():
+    program = FfmpegProgram(path=sys.argv[1], version="")
+    async for _ in decode_file(Path(sys.argv[2]), sample_rate_hz=8000, ffmpeg=program):
+        pass
+
+asyncio.run(main())
+"""
+#: Root without the right to read what its permissions deny it (capabilities(7)).
+AS_OTHERS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+
+
+def test_a_file_that_may_not_be_read(program, tmp_path):
+    as_others = AS_OTHERS if os.geteuid() == 0 else []
+    if as_others and (shutil.which("setpriv") is None or subprocess.run([*as_others, "true"], check=False).returncode):
+        pytest.skip("root may not give up its rights here")
+    path = tmp_path / "x.mp3"
+    path.write_bytes(b"x")
+    path.chmod(0)
+    done = subprocess.run(
+        [*as_others, sys.executable, "-c", READER, program.path, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[3],
+    )
+    assert done.returncode != 0
+    said = done.stderr.strip().splitlines()[-1]
+    assert said == f"monitor.errors.InputError: {path} cannot be read: Permission denied"
 
 
 async def test_text_noise_and_playlists(program, tmp_path, encoded):

@@ -15,6 +15,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from monitor.audio.ffmpeg import FfmpegProgram
+from monitor.catalog import index
 from monitor.catalog.intake import LoadResult
 from monitor.catalog.listing import listed
 from monitor.catalog.loader import rescan
@@ -326,7 +327,7 @@ async def test_a_model_that_gives_nan_fails_that_file(library: Library, tmp_path
 
 
 async def test_milvus_away_in_the_middle_stops_the_run_which_goes_on_later(
-    library: Library, tmp_path: Path, data_dir: Path
+    library: Library, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(6):
         write_melody(tmp_path / f"{seed}.wav", seed)
@@ -353,9 +354,11 @@ async def test_milvus_away_in_the_middle_stops_the_run_which_goes_on_later(
         )
         await stopped.wait()
         assert await asyncio.to_thread(reached.wait, 30)
-    go_on.set()
-    with pytest.raises(UnreachableError, match="Milvus"):
-        await task
+    with monkeypatch.context() as impatient:
+        impatient.setattr(index, "_WRITE_TIMEOUT_S", 3.0)
+        go_on.set()
+        with pytest.raises(UnreachableError, match="Milvus"):
+            await task
     with running(server, log=data_dir / "log"):
         results = await own.add(tmp_path)
         assert [result.status for result in results].count(LoadStatus.UNCHANGED) == len(told)

@@ -100,6 +100,8 @@ class Reply:
     def _respond(self, status: int, body: bytes, length: int | None, headers: dict[str, str] | None = None) -> None:
         self._handler.send_response(status)
         self._handler.send_header("Content-Length", str(len(body)))
+        # Otherwise a client may send its next request into a connection that is being closed.
+        self._handler.send_header("Connection", "close")
         if self._server.etag is not None:
             self._handler.send_header("ETag", self._server.etag)
         for name, value in (headers or {}).items():

@@ -11,6 +11,13 @@ from monitor.record.outbox import Outbox
 from monitor.record.store import Store
 
 
+@pytest.fixture(scope="session", params=["wheel", "system"])
+def postgres_server(request: pytest.FixtureRequest) -> str:
+    """DSN of the session's server: each test here runs on the wheel's PostgreSQL and on the system's."""
+    dsn: str = request.getfixturevalue(f"{request.param}_postgres_server")
+    return dsn
+
+
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[AsyncConnectionPool[Any]]:
     async with AsyncConnectionPool(database, min_size=1, max_size=4, open=False, timeout=10) as opened:

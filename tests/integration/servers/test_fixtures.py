@@ -3,7 +3,7 @@ from __future__ import annotations
 import psycopg
 
 
-async def test_each_test_gets_an_empty_migrated_database_on_both_servers(database: str) -> None:
+async def test_each_test_gets_an_empty_migrated_database(database: str) -> None:
     async with await psycopg.AsyncConnection.connect(database) as connection:
         cursor = await connection.execute("SELECT count(*) FROM matches")
         assert await cursor.fetchone() == (0,)
