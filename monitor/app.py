@@ -25,6 +25,7 @@ from monitor.alert.attempt import Endpoint
 from monitor.alert.delivery import Deliverer
 from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.audio.source import SourceOptions, open_source
+from monitor.catalog.register import Register
 from monitor.catalog.search import CatalogReader
 from monitor.config import Config, Diff
 from monitor.daemon.heartbeat import Heartbeat
@@ -37,14 +38,18 @@ from monitor.daemon.stream import Settings, Source
 from monitor.deployment import Deployment, alignment_options, deploy
 from monitor.embed import Embedder
 from monitor.errors import MonitorError, UnreachableError
+from monitor.faces import Faces
 from monitor.metrics import Metrics
 from monitor.record.listings import Listings
+from monitor.record.outbox import Outbox
 from monitor.record.store import Store
+from monitor.record.tokens import Tokens
 from monitor.reload import Reload, described
 from monitor.servers.directory import daemon_lock, default_data_dir, prepare
 from monitor.types import MatchEvent
 from monitor.upkeep import Upkeep
-from monitor.web.api import create_app
+from monitor.web.api import Parts, create_app
+from monitor.web.authority import Authority, names_this_machine
 from monitor.web.server import WebServer
 
 logger = logging.getLogger(__name__)
@@ -126,16 +131,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Build, listen until `stop`, end within 25 s. Raises what made it impossible to go on."""
-        web = WebServer(
-            create_app(
-                daemon=self,
-                registry=self._registry,
-                listings=Listings(self._deployment.pool),
-                token=self._token,
-            ),
-            host=self._config.http.host,
-            port=self._config.http.port,
-        )
+        web = WebServer(create_app(self._parts()), host=self._config.http.host, port=self._config.http.port)
         serving = self._own(web.run(), "web")
         try:
             await self._begin(web)
@@ -374,6 +370,30 @@ class Daemon:
         streams = self.streams()
         heard = f"{sum(stream['up'] for stream in streams)} of {len(streams)} streams are heard"
         return "; ".join([heard, *(f"{part}: {reason}" for part, reason in self.unready().items())])
+
+    def _parts(self) -> Parts:
+        """What the faces stand on."""
+        http, pool = self._config.http, self._deployment.pool
+        faces = Faces(
+            self._deployment,
+            config=lambda: self._config,
+            listening=self._listening,
+            pipeline=self._pipeline,
+            metrics=self._metrics,
+            embedders=self._embedders,
+            unready=self.unready,
+            reload=self.reload,
+            wake_deliveries=self._deliverer.wake,
+        )
+        return Parts(
+            daemon=faces,
+            registry=self._registry,
+            listings=Listings(pool),
+            register=Register(pool),
+            outbox=Outbox(pool),
+            authority=Authority(token=self._token, scopes=Tokens(pool).scopes, protect_reads=http.protect_reads),
+            hosts=http.hosts if names_this_machine(http.host) else None,
+        )
 
 
 @contextmanager

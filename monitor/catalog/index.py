@@ -102,6 +102,11 @@ class VectorIndex:
             # After a restart of Milvus Lite an indexed collection is there, but not loaded.
             self._client.load_collection(self.collection, timeout=_WRITE_TIMEOUT_S)
 
+    def server_version(self) -> str:
+        """What the server says of itself."""
+        with self._errors("ask for its version"):
+            return str(self._client.get_server_version(timeout=self._timeout_s))
+
     def fit_search_to_size(self, vectors: int) -> str:
         """Make searches right for a catalog of that many vectors, and say how they are done."""
         if vectors * self.dimension <= EXACT_VALUES:

@@ -103,6 +103,10 @@ class CatalogReader:
         sound = ~damaged(vectors)
         return (ids[sound] & (MAX_WINDOWS - 1)).astype(np.float64) * hop_s, vectors[sound]
 
+    async def server_version(self) -> str:
+        """What Milvus says of itself."""
+        return await asyncio.to_thread(self._index.server_version)
+
     async def close(self) -> None:
         """The connection to Milvus is given back."""
         await in_thread(self._index.close)

@@ -52,7 +52,7 @@ class Resolver:
         self._refuse_misspelt_variables()
         self._section("postgres", self._check("dsn", address.check_postgres))
         self._section("milvus", self._check("uri", address.check_milvus))
-        self._section("http")
+        self._section("http", self._http)
         self._section("match", self._evidence)
         for key, stream in self._entries("streams"):
             self._stream(key, stream)
@@ -189,6 +189,10 @@ class Resolver:
             self._read_secrets((name,), section)
             for rule in rules:
                 rule((name,), section)
+
+    def _http(self, _key: KeyPath, http: dict[str, Any]) -> None:
+        if isinstance(http.get("import_dirs"), list):
+            http["import_dirs"] = [self._absolute(directory) for directory in http["import_dirs"]]
 
     def _entries(self, kind: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
         entries = self._data.get(kind)

@@ -114,6 +114,41 @@ class Http(Section):
         default=None, title="Token", min_length=MIN_SECRET_LENGTH, description="Bearer token that requests must carry."
     )
     token_file: Path | None = Field(default=None, title="Token file", description="File that holds the token.")
+    protect_reads: bool = Field(
+        default=False, title="Protect reads", description="True: reading the API needs a token too."
+    )
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        title="Hosts",
+        description="Further names by which a daemon that listens on loopback alone may be asked, as behind a proxy.",
+    )
+    import_dirs: tuple[Path, ...] = Field(
+        default=(), title="Import directories", description="Directories from which the API may load references."
+    )
+    allow_private_streams: bool = Field(
+        default=False,
+        title="Allow private streams",
+        description="True: streams added through the API may be at private addresses.",
+    )
+    max_upload_bytes: int = Field(
+        default=1 << 30, title="Largest upload", ge=1 << 10, le=1 << 40, description="Bytes of one upload, all files."
+    )
+    max_reference_s: float = Field(
+        default=6 * 3600,
+        title="Longest upload",
+        ge=1,
+        le=72 * 3600,
+        description="Seconds of sound that an uploaded reference may hold.",
+    )
+    max_clip_s: float = Field(
+        default=600, title="Longest clip", ge=1, le=6 * 3600, description="Seconds of sound that a search may hold."
+    )
+    writes_per_minute: float = Field(
+        default=600, title="Writes", gt=0, le=1e6, description="Changes that one address may ask for in the long run."
+    )
+    searches_per_minute: float = Field(
+        default=60, title="Searches", gt=0, le=1e6, description="Searches that one address may ask for in the long run."
+    )
 
 
 class Catalog(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from monitor.catalog.register import containing
 from monitor.record.border import transaction
 from monitor.record.rows import (
     MATCH_COLUMNS,
@@ -27,6 +28,17 @@ from monitor.record.rows import (
 )
 from monitor.types import Gap, Hit, MatchState
 
+#: Up to so many references the newest airings of each are looked up; of more, some are found soon in the log itself.
+_FEW_REFERENCES = 1000
+#: Nothing airs longer in one go, as far as `overlapping` is concerned.
+_LONGEST_AIRING_S = 6 * 3600.0
+_DESCRIBED = sql.SQL("words_of(reference_id, title, artist, isrc, owner, label) LIKE ALL (%(patterns)s)")
+#: Columns of a match that each of its events has its own value of.
+_OF_EVENT = {
+    "sequence", "state", "decided_at", "start_at", "end_at", "reference_start_s", "reference_end_s", "evidence_nats",
+    "score",
+}  # fmt: skip
+
 
 class Listings:
     """Reads the log. `since_s` is inclusive and `until_s` exclusive; None means no bound.
@@ -43,23 +55,39 @@ class Listings:
         since_s: float | None = None,
         until_s: float | None = None,
         stream: str | None = None,
+        catalog: str | None = None,
         reference_id: str | None = None,
+        words: Sequence[str] = (),
         states: Collection[MatchState] = tuple(MatchState),
         limit: int = 100,
         before: tuple[float, UUID] | None = None,
     ) -> list[RecordedMatch]:
-        """The matches that start in the span, latest start first; `before` is (start_s, match_id)."""
+        """The matches that start in the span, latest start first; `before` is (start_s, match_id).
+
+        With `words` those whose reference, as it was described when it aired, holds each of them.
+        """
         if not states:
             return []
         conditions, values = _conditions(
             ("start_at >= {}", None if since_s is None else at(since_s)),
             ("start_at < {}", None if until_s is None else at(until_s)),
             ("stream = {}", stream),
+            ("catalog = {}", catalog),
             ("reference_id = {}", reference_id),
         )
         if before is not None:
             conditions.append(sql.SQL("(start_at, match_id) < (%(before_at)s, %(before_id)s)"))
             values |= {"before_at": at(before[0]), "before_id": before[1]}
+        values |= {"limit": limit, "states": [state.value for state in set(states)]}
+        if words:
+            values["patterns"] = [containing(word) for word in words]
+            conditions.append(_DESCRIBED)
+            if reference_id is None:
+                named = await self._aired(values["patterns"])
+                if len(named) <= _FEW_REFERENCES:
+                    query = _of_references(conditions)
+                    rows = await self._read("list matches", query, values | {"named": named})
+                    return [match_from_row(row) for row in rows]
         # Each state's rows are one range of an index, already in order; at most `limit` of each are read.
         branches = [
             sql.SQL("(SELECT {} FROM matches WHERE {} ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s)").format(
@@ -71,7 +99,37 @@ class Listings:
         query = sql.SQL("SELECT * FROM ({}) AS page ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s").format(
             sql.SQL(" UNION ALL ").join(branches)
         )
-        return [match_from_row(row) for row in await self._read("list matches", query, values | {"limit": limit})]
+        return [match_from_row(row) for row in await self._read("list matches", query, values)]
+
+    async def overlapping(self, *, since_s: float, limit: int) -> list[RecordedMatch]:
+        """Matches of all streams that were heard after `since_s` and not retracted, latest start first."""
+        query = sql.SQL(
+            "SELECT {} FROM matches WHERE state IN ('provisional', 'confirmed', 'ended')"
+            " AND start_at >= %(reach)s AND end_at > %(since)s ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s"
+        ).format(sql.SQL(MATCH_COLUMNS))
+        values = {"since": at(since_s), "reach": at(since_s - _LONGEST_AIRING_S), "limit": limit}
+        return [match_from_row(row) for row in await self._read("list matches", query, values)]
+
+    async def feed(self, *, after: int, limit: int) -> list[tuple[int, RecordedMatch]]:
+        """The events that were written after the one of that number: each with its number, as the match then was."""
+        query = sql.SQL(
+            "SELECT id, {} FROM match_events e JOIN matches m USING (match_id) WHERE id > %(after)s"
+            " ORDER BY id LIMIT %(limit)s"
+        ).format(sql.SQL(", ".join(_event_column(name) for name in MATCH_COLUMNS.split(", "))))
+        rows = await self._read("read the latest events", query, {"after": after, "limit": limit})
+        return [(row["id"], match_from_row(row)) for row in rows]
+
+    async def last_event(self) -> int:
+        """The number of the event that was written last; 0 if there is none."""
+        rows = await self._read("read the latest events", sql.SQL("SELECT max(id) AS id FROM match_events"), {})
+        return int(rows[0]["id"] or 0)
+
+    async def _aired(self, patterns: list[str]) -> list[str]:
+        query = sql.SQL(
+            "SELECT DISTINCT reference_id FROM aired_references WHERE words LIKE ALL (%(patterns)s) LIMIT %(most)s"
+        )
+        rows = await self._read("look for references", query, {"patterns": patterns, "most": _FEW_REFERENCES + 1})
+        return [row["reference_id"] for row in rows]
 
     async def match(self, match_id: UUID) -> RecordedMatch | None:
         """The match of this id."""
@@ -99,6 +157,15 @@ class Listings:
             )
             for row in await self._read("read the hits of a match", query, {"match_id": match.match_id})
         ]
+
+    async def reference_duration_s(self, catalog: str, reference_id: str) -> float | None:
+        """How long the reference is; None if it is not there any more."""
+        query = sql.SQL(
+            "SELECT duration_s FROM catalog_references"
+            " WHERE catalog = %(catalog)s AND reference_id = %(reference_id)s AND state = 'ready'"
+        )
+        rows = await self._read("read a reference", query, {"catalog": catalog, "reference_id": reference_id})
+        return float(rows[0]["duration_s"]) if rows else None
 
     async def count_matches(
         self, *, since_s: float | None = None, until_s: float | None = None, stream: str | None = None
@@ -183,3 +250,36 @@ def _conditions(*wanted: tuple[str, object]) -> tuple[list[sql.Composable], dict
         sql.SQL(condition).format(sql.Placeholder(name)) for name, (condition, _) in zip(names, given, strict=True)
     ]
     return conditions, {name: value for name, (_, value) in zip(names, given, strict=True)}
+
+
+def _event_column(name: str) -> str:
+    return f"{'e' if name in _OF_EVENT else 'm'}.{name}"
+
+
+def _of_references(conditions: Sequence[sql.Composable]) -> sql.Composed:
+    """The newest matches of the references `named`: first the newest of each, then more of those that lead."""
+    range_of = sql.SQL(
+        "(SELECT {columns} FROM matches WHERE reference_id = {reference} AND state = {state} AND {conditions}"
+        " ORDER BY start_at DESC, match_id DESC LIMIT {limit})"
+    )
+    joined = sql.SQL(" AND ").join(conditions)
+    newest = range_of.format(
+        columns=sql.SQL("start_at, match_id"),
+        reference=sql.SQL("names.reference_id"),
+        state=sql.SQL("kinds.state"),
+        conditions=joined,
+        limit=sql.SQL("1"),
+    )
+    page = range_of.format(
+        columns=sql.SQL(MATCH_COLUMNS),
+        reference=sql.SQL("leading.wanted"),
+        state=sql.SQL("leading.kind"),
+        conditions=joined,
+        limit=sql.SQL("%(limit)s"),
+    )
+    return sql.SQL(
+        "SELECT page.* FROM (SELECT names.reference_id AS wanted, kinds.state AS kind"
+        " FROM unnest(%(named)s::text[]) AS names (reference_id) CROSS JOIN unnest(%(states)s::text[]) AS kinds (state)"
+        " CROSS JOIN LATERAL {newest} AS newest ORDER BY newest.start_at DESC, newest.match_id DESC LIMIT %(limit)s"
+        ") AS leading CROSS JOIN LATERAL {page} AS page ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s"
+    ).format(newest=newest, page=page)

@@ -1,0 +1,24 @@
+"""What the API reads."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+
+async def test_an_empty_daemon_answers_everything(site):
+    assert await site.get("/streams") == {"streams": []}
+    assert await site.get("/matches") == {"matches": [], "next": None}
+    assert await site.get("/references") == {"references": [], "next": None}
+    assert await site.get("/references/count") == {"count": 0}
+    assert await site.get("/deliveries") == {"deliveries": [], "next": None}
+    assert await site.get("/history") == {"streams": {}}
+    health = await site.get("/health")
+    assert health["ready"] and health["servers"]["postgres"]["version"].startswith("18")
+    assert [model["name"] for model in health["models"]] == ["fingerprint"]
+    assert {"events", "windows_fingerprint"} <= {queue["name"] for queue in health["queues"]}
+    await site.get(f"/matches/{uuid4()}", 404)
+    await site.get("/streams/none", 404)
+    await site.get("/references/default/none", 404)
+    await site.get("/nothing", 404)
+    await site.post("/matches", 405)
+    await site.get("/matches", 422, params={"limit": 0})
