@@ -1,4 +1,4 @@
-"""The example alerting rules name what the daemon exposes, and Prometheus's own tool takes and proves them."""
+"""The recording and alerting rules name what the daemon exposes, and Prometheus's own tool takes and proves them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from monitor.types import StreamState
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "monitor.rules.yaml"
 CASES = RULES.with_name("monitor.rules.test.yaml")
+DASHBOARDS = RULES.parents[1] / "grafana" / "dashboards"
 #: What Prometheus adds to every series that it scrapes.
 _SCRAPE_LABELS = {"job", "instance"}
 _OPERATORS = {"unless", "and", "or", "ignoring", "on", "without", "by", "group_left", "group_right", "bool", "offset"}
+_AGGREGATIONS = {"sum", "max", "min", "avg", "count"}
 _SELECTOR = re.compile(r"(\w+)\{([^}]*)\}")
 _MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 _GROUPING = re.compile(r"\b(?:ignoring|on|without|by|group_left|group_right)\s*\(([^)]*)\)")
@@ -56,15 +58,30 @@ def exposed(exposition: str) -> Exposed:
     return found
 
 
-def alerts() -> Iterator[dict[str, Any]]:
+def rules() -> Iterator[dict[str, Any]]:
     for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]:
         yield from group["rules"]
+
+
+def alerts() -> Iterator[dict[str, Any]]:
+    return (rule for rule in rules() if "alert" in rule)
+
+
+def recorded(exposed: Exposed) -> Exposed:
+    """What is recorded, with the labels of what it is made of."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for rule in rules():
+        if "record" in rule:
+            found[rule["record"]] = {
+                label: values for name in names_of(rule["expr"]) for label, values in exposed.get(name, {}).items()
+            }
+    return found
 
 
 def names_of(expression: str) -> set[str]:
     """The metric names of a PromQL expression: what is left without matchers, ranges, groupings and functions."""
     bare = _GROUPING.sub(" ", re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", expression))
-    return set(_NAME.findall(_FUNCTION.sub("(", bare))) - _OPERATORS - {"sum"}
+    return set(_NAME.findall(_FUNCTION.sub("(", bare))) - _OPERATORS - _AGGREGATIONS
 
 
 def unknown_in(alert: Mapping[str, Any], exposed: Exposed) -> list[str]:
@@ -78,13 +95,23 @@ def unknown_in(alert: Mapping[str, Any], exposed: Exposed) -> list[str]:
             known = exposed.get(name, {}).get(label, set())
             unknown += [f'{name}{{{label}="{value}"}}' for value in values.split("|") if value not in known]
     grouped = {label.strip() for found in _GROUPING.findall(expression) for label in found.split(",")}
-    told = set(re.findall(r"\$labels\.(\w+)", str(alert["annotations"])))
-    mentioned = set(re.findall(r"\bmonitor_\w+", str(alert["annotations"])))
+    told = set(re.findall(r"\$labels\.(\w+)", str(alert.get("annotations"))))
+    mentioned = set(re.findall(r"\bmonitor_\w+", str(alert.get("annotations"))))
     return [*unknown, *sorted((grouped | told) - labels), *sorted(mentioned - exposed.keys())]
 
 
 def test_the_rules_name_only_what_the_daemon_exposes(exposed: Exposed) -> None:
-    assert {str(alert["alert"]): unknown for alert in alerts() if (unknown := unknown_in(alert, exposed))} == {}
+    known = {**exposed, **recorded(exposed)}
+    unknown = {str(rule.get("alert") or rule.get("record")): unknown_in(rule, known) for rule in rules()}
+    assert {rule: names for rule, names in unknown.items() if names} == {}
+
+
+def test_what_is_recorded_is_proved_or_used(exposed: Exposed) -> None:
+    cases = yaml.safe_load(CASES.read_text(encoding="utf-8"))["tests"]
+    proved = {name for case in cases for check in case.get("promql_expr_test", ()) for name in names_of(check["expr"])}
+    used = {name for rule in rules() for name in names_of(str(rule["expr"]))}
+    used |= {name for path in DASHBOARDS.glob("*.json") for name in recorded(exposed) if name in path.read_text()}
+    assert recorded(exposed).keys() <= proved | used
 
 
 @pytest.mark.parametrize(
@@ -103,7 +130,7 @@ def test_a_wrong_name_is_noticed(expression: str, unknown: list[str], exposed: E
 
 def test_each_alert_says_how_bad_it_is_and_what_to_do_and_has_a_case_in_which_it_fires() -> None:
     cases = yaml.safe_load(CASES.read_text(encoding="utf-8"))["tests"]
-    checks = [check for case in cases for check in case["alert_rule_test"]]
+    checks = [check for case in cases for check in case.get("alert_rule_test", ())]
     firing = {check["alertname"] for check in checks if check.get("exp_alerts")}
     for alert in alerts():
         assert alert["alert"] in firing
