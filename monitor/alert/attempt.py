@@ -25,6 +25,8 @@ _SHOWN_CHARACTERS = 200
 #: Shorter ones would be found in any text.
 _SECRET_CHARACTERS = 4
 _LONGEST_WAIT_S = 86_400.0
+#: Of an attempt's time, for the connection, and again for its TLS handshake.
+_CONNECT_SHARE = 0.45
 _REASONS: Mapping[int, DeliveryReason] = {
     408: DeliveryReason.TIMEOUT,
     410: DeliveryReason.GONE,
@@ -83,7 +85,8 @@ def open_client(endpoint: Endpoint) -> httpx.AsyncClient:
     try:
         return httpx.AsyncClient(
             follow_redirects=False,
-            timeout=endpoint.timeout_s,
+            # Both end before the attempt is cancelled: a handshake that is cancelled leaves its socket open.
+            timeout=httpx.Timeout(endpoint.timeout_s, connect=_CONNECT_SHARE * endpoint.timeout_s),
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30),
         )
     except OSError as error:
@@ -104,6 +107,9 @@ async def post(client: httpx.AsyncClient, endpoint: Endpoint, *, delivery_id: st
         request = client.build_request("POST", endpoint.url, content=content, headers=headers)
         async with asyncio.timeout(endpoint.timeout_s):
             response = await client.send(request, stream=True)
+    except httpx.ConnectTimeout as error:
+        said = f"no connection within {_CONNECT_SHARE * endpoint.timeout_s:g} s"
+        raise DeliveryError(DeliveryReason.TIMEOUT, said) from error
     except (TimeoutError, httpx.TimeoutException) as error:
         raise DeliveryError(DeliveryReason.TIMEOUT, f"no answer within {endpoint.timeout_s:g} s") from error
     except (httpx.LocalProtocolError, httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError):

@@ -37,10 +37,12 @@ class Receiver:
     #: What each path answers; the last answer is repeated, and 204 without any.
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     received: list[Request] = field(default_factory=list)
+    connections: int = 0
     #: Connections that the other side closed before the answer ended.
     abandoned: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         with contextlib.suppress(asyncio.IncompleteReadError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -127,6 +129,22 @@ def flood(code: int) -> Answer:
             await writer.drain()
 
     return answer
+
+
+async def interim(writer: asyncio.StreamWriter) -> None:
+    """Promises of an answer, without end."""
+    while True:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+async def endless_head(writer: asyncio.StreamWriter) -> None:
+    """Headers without end."""
+    writer.write(b"HTTP/1.1 200 Said\r\n")
+    while True:
+        writer.write(b"x-more: " + b"x" * 1000 + b"\r\n")
+        await writer.drain()
 
 
 async def garbage(writer: asyncio.StreamWriter) -> None:
