@@ -73,6 +73,16 @@ class Twin:
         """The catalog's references, by id."""
         return self._reader.references
 
+    @property
+    def options(self) -> Options:
+        """When a run is believed, and when it is over."""
+        return self._options
+
+    @property
+    def model_id(self) -> str:
+        """The model that embeds."""
+        return self._embedder.model_id
+
     async def match(self, path: Path) -> list[Match]:
         """The file's airings, by start. Raises InputError when it cannot be decoded or is too short."""
         last = {event.match.match_id: event.match for event in await self.events(path)}
