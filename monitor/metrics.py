@@ -118,6 +118,11 @@ class Metrics:
         self.store_failures = Counter(
             "monitor_store_failures", "Writes that PostgreSQL did not take.", ("reason",), registry=registry
         )
+        self.dead_letters = Counter(
+            "monitor_dead_letters", "Facts that no row can hold; they lie in dead-letters.jsonl.", registry=registry
+        )
+        self.postgres_up = Gauge("monitor_postgres_up", "1 while PostgreSQL takes what is written.", registry=registry)
+        self.milvus_up = Gauge("monitor_milvus_up", "1 while Milvus answers searches.", registry=registry)
         self.deliveries = Counter("monitor_deliveries", "Webhooks accepted.", ("endpoint",), registry=registry)
         self.deliveries_failed = Counter(
             "monitor_deliveries_failed", "Attempts not accepted.", ("endpoint", "reason"), registry=registry

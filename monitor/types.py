@@ -173,6 +173,8 @@ class MatchEvent:
     hits: tuple[Hit, ...] = ()
     #: False for a mere update of the row (so that a restart finds it fresh): nobody is told.
     changed: bool = True
+    #: True where not the airing ended but listening: whoever listens next may open the match again.
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import numpy as np
@@ -33,6 +33,8 @@ _MOST_CANDIDATES = 6
 _TEMPO_STEP_RATIO = 0.015
 #: A candidate is judged on so much of the look-back; all of it once it is a match, which finds its true start.
 _CANDIDATE_LOOK_BACK_S = 14.0
+#: What a match is again that an interruption of listening had ended.
+_REOPENED = {MatchState.ENDED: MatchState.CONFIRMED, MatchState.RETRACTED: MatchState.PROVISIONAL}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +93,7 @@ class Aligner:
     @property
     def open_matches(self) -> tuple[Match, ...]:
         """Matches that are provisional or confirmed, as they stand."""
-        return tuple(self._match(run) for run in self._runs if run.state is not None)
+        return tuple(self._match(run) for run in self._runs if run.state is not None and not run.interrupted)
 
     @property
     def suspicions(self) -> list[float]:
@@ -104,8 +106,12 @@ class Aligner:
         return max((run.evidence_nats for run in self._runs), default=0.0)
 
     def restore(self, matches: Iterable[Match]) -> None:
-        """Take over rows that an earlier life left open; they go on if the airing does, else end at their last hit."""
+        """Take over rows that an earlier life left open; they go on if the airing does, else end at their last hit.
+
+        Of those that an interruption of listening has ended nothing is told unless the airing goes on.
+        """
         for match in matches:
+            interrupted = match.state in _REOPENED
             covered_s = COVERED_SHARE * self._window_s + self._hop_s / 2
             self._runs.append(
                 Run(
@@ -119,7 +125,8 @@ class Aligner:
                     settled_similarity=match.score,
                     settled_hits=1,
                     match_id=match.match_id,
-                    state=match.state,
+                    state=_REOPENED.get(match.state, match.state),
+                    interrupted=interrupted,
                     told_hits_until_s=match.last_hit_s,
                     told_s=match.last_hit_s,
                     settled_until_s=match.last_hit_s,
@@ -197,16 +204,25 @@ class Aligner:
         self._interrupt(self._now_s)
         return list(self._events())
 
-    def flush(self) -> list[MatchEvent]:
-        """The stream is no longer listened to: confirmed matches end at their last hit, provisional ones retract."""
-        events = [self._close(run) for run in self._runs if run.state is not None]
+    def flush(self, *, interrupted: bool = False) -> list[MatchEvent]:
+        """The stream is no longer listened to: confirmed matches end at their last hit, provisional ones retract.
+
+        They may be opened again, by a `restore` of their rows, if listening was only `interrupted`.
+        """
+        events = [
+            replace(self._close(run), interrupted=interrupted)
+            for run in self._runs
+            if run.state is not None and not run.interrupted
+        ]
         self._runs.clear()
         self._hits.clear()
         return events
 
     def release(self) -> list[MatchEvent]:
         """Another aligner goes on with the open matches: their rows are brought up to date, for its `restore`."""
-        events = [self._event(run, changed=False) for run in self._runs if run.state is not None]
+        events = [
+            self._event(run, changed=False) for run in self._runs if run.state is not None and not run.interrupted
+        ]
         self._runs.clear()
         self._hits.clear()
         return events
@@ -366,8 +382,14 @@ class Aligner:
         for run in list(self._runs):
             if run.state is None:
                 yield from self._judge_candidate(run)
-            else:
+            elif not run.interrupted:
                 yield from self._judge_match(run)
+            elif run.last_s > run.told_s and run.evidence_nats - run.settled_nats >= self.options.provisional_nats / 2:
+                run.interrupted = False
+                yield self._event(run)
+                yield from self._judge_match(run)
+            elif self._is_over(run):
+                self._runs.remove(run)
 
     def _judge_candidate(self, run: Run) -> Iterator[MatchEvent]:
         twin = any(
@@ -397,13 +419,16 @@ class Aligner:
         if run.state is MatchState.PROVISIONAL and believed:
             run.state = MatchState.CONFIRMED
             yield self._event(run)
-        waited_s = self._now_s - run.last_s
-        heard_s = self._now_s - max(run.last_s, self._gap_end_s)
-        if waited_s > self.options.max_gap_s or heard_s > self.options.silence_s:
+        if self._is_over(run):
             yield self._close(run)
             self._runs.remove(run)
         elif run.last_s - run.told_s >= _UPDATE_S:
             yield self._event(run, changed=False)
+
+    def _is_over(self, run: Run) -> bool:
+        waited_s = self._now_s - run.last_s
+        heard_s = self._now_s - max(run.last_s, self._gap_end_s)
+        return waited_s > self.options.max_gap_s or heard_s > self.options.silence_s
 
     def _close(self, run: Run) -> MatchEvent:
         run.state = MatchState.ENDED if run.state is MatchState.CONFIRMED else MatchState.RETRACTED

@@ -48,6 +48,8 @@ class Run:
     latest_similarity: float = np.nan
     #: Windows up to here are settled: what they said is in the sums and is not asked again.
     settled_until_s: float = -np.inf
+    #: An interruption of listening has ended the match; it goes on, under its id, if the airing does.
+    interrupted: bool = False
     #: Hits that left the look-back before an event carried them.
     pending_hits: list[Hit] = field(default_factory=list)
 

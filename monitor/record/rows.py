@@ -16,7 +16,7 @@ from monitor.types import Gap, Match, MatchState, StreamState, StreamStatus
 MATCH_COLUMNS = (
     "match_id, stream, catalog, reference_id, state, start_at, end_at, reference_start_s, reference_end_s, origin_at,"
     " tempo_ratio, evidence_nats, score, last_hit_at, model_id, epoch, sequence, decided_at,"
-    " title, artist, isrc, owner, label"
+    " title, artist, isrc, owner, label, interrupted, unheard_s"
 )
 
 
@@ -42,6 +42,10 @@ class RecordedMatch(Match):
     isrc: str | None
     owner: str | None
     label: str | None
+    #: It ended because listening did: whoever listens next may open it again.
+    interrupted: bool = False
+    #: Seconds between its start and its end in which the stream was not heard.
+    unheard_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

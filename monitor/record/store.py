@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any, Protocol
@@ -41,11 +42,19 @@ _FOLLOWING: Mapping[MatchState, frozenset[MatchState]] = {
     MatchState.ENDED: frozenset(),
     MatchState.RETRACTED: frozenset(),
 }
+#: Those that may follow where not the airing ended but listening.
+_REOPENING: Mapping[MatchState, frozenset[MatchState]] = {
+    MatchState.ENDED: frozenset({MatchState.CONFIRMED}),
+    MatchState.RETRACTED: frozenset({MatchState.PROVISIONAL, MatchState.CONFIRMED}),
+}
 _OPEN = [MatchState.PROVISIONAL, MatchState.CONFIRMED]
 #: What of a reference is copied into a match, so that the log outlives the catalog.
 _DESCRIPTION = ("title", "artist", "isrc", "owner", "label")
 #: Rows that one statement of retention deletes, so that no transaction grows long.
 _BATCH = 10_000
+#: After so long without an answer a write is given up, to be tried again.
+_WRITE_S = 10.0
+_RETENTION_S = 300.0
 
 
 class Subscriber(Protocol):
@@ -70,9 +79,14 @@ class Store:
     def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
         self._pool = pool
 
+    async def ping(self) -> None:
+        """PostgreSQL answers."""
+        async with transaction(self._pool, "ask whether PostgreSQL is there", timeout_s=_WRITE_S) as connection:
+            await connection.execute("SELECT 1")
+
     async def begin_listening(self, stream: str) -> int:
         """Raise the stream's epoch by one and return it: from now on earlier listeners are refused."""
-        async with transaction(self._pool, f"begin listening to {stream}") as connection:
+        async with transaction(self._pool, f"begin listening to {stream}", timeout_s=_WRITE_S) as connection:
             cursor = await connection.execute(
                 "INSERT INTO streams (name, epoch) VALUES (%s, 1)"
                 " ON CONFLICT (name) DO UPDATE SET epoch = streams.epoch + 1 RETURNING epoch",
@@ -82,7 +96,7 @@ class Store:
 
     async def record_status(self, status: StreamStatus, *, epoch: int) -> None:
         """The status is in the stream's history and, unless a newer one is known, what the stream is doing now."""
-        async with transaction(self._pool, f"record the state of {status.stream}") as connection:
+        async with transaction(self._pool, f"record the state of {status.stream}", timeout_s=_WRITE_S) as connection:
             await _hold(connection, {status.stream: epoch})
             row = {
                 "stream": status.stream,
@@ -108,22 +122,32 @@ class Store:
     async def record_gap(self, gap: Gap, *, epoch: int) -> None:
         """The span is in the log as not heard; a gap that goes on is recorded again with the same start.
 
-        A span without length, to the microsecond, is none.
+        Where it goes on for another reason, the rest of it is a row of its own. A span without length, to the
+        microsecond, is none.
         """
-        if at(gap.end_s) <= at(gap.start_s):
+        start_at, end_at = at(gap.start_s), at(gap.end_s)
+        if end_at <= start_at:
             return
-        async with transaction(self._pool, f"record a gap of {gap.stream}") as connection:
+        async with transaction(self._pool, f"record a gap of {gap.stream}", timeout_s=_WRITE_S) as connection:
             await _hold(connection, {gap.stream: epoch})
+            cursor = await connection.execute(
+                "SELECT start_at, end_at, reason FROM gaps WHERE stream = %s AND start_at >= %s AND start_at < %s"
+                " ORDER BY start_at DESC LIMIT 1",
+                [gap.stream, start_at, end_at],
+            )
+            if (last := await cursor.fetchone()) is not None:
+                if end_at <= last[1]:
+                    return
+                start_at = last[0] if last[2] == gap.reason else last[1]
             await connection.execute(
                 "INSERT INTO gaps (stream, start_at, end_at, reason, epoch) VALUES (%s, %s, %s, %s, %s)"
-                " ON CONFLICT (stream, start_at) DO UPDATE SET end_at = GREATEST(gaps.end_at, EXCLUDED.end_at),"
-                " reason = EXCLUDED.reason, epoch = EXCLUDED.epoch",
-                [gap.stream, at(gap.start_s), at(gap.end_s), gap.reason, epoch],
+                " ON CONFLICT (stream, start_at) DO UPDATE SET end_at = EXCLUDED.end_at, epoch = EXCLUDED.epoch",
+                [gap.stream, start_at, end_at, gap.reason, epoch],
             )
 
     async def record_heard(self, stream: str, until_s: float, *, epoch: int) -> None:
         """The stream has been heard until `until_s`, or later if that is known."""
-        async with transaction(self._pool, f"record how far {stream} was heard") as connection:
+        async with transaction(self._pool, f"record how far {stream} was heard", timeout_s=_WRITE_S) as connection:
             await _hold(connection, {stream: epoch})
             await connection.execute(
                 "UPDATE streams SET heard_until = GREATEST(heard_until, %s) WHERE name = %s", [at(until_s), stream]
@@ -131,7 +155,7 @@ class Store:
 
     async def heard_until(self, stream: str) -> float | None:
         """Stream time until which the stream was heard; None if it never was."""
-        async with transaction(self._pool, f"read how far {stream} was heard") as connection:
+        async with transaction(self._pool, f"read how far {stream} was heard", timeout_s=_WRITE_S) as connection:
             cursor = await connection.execute("SELECT heard_until FROM streams WHERE name = %s", [stream])
             row = await cursor.fetchone()
             return None if row is None or row[0] is None else seconds(row[0])
@@ -142,28 +166,31 @@ class Store:
         """All of `events` are in the log, with their hits and one delivery per wanted event and webhook.
 
         One transaction. Returns the events that were new, in order: those recorded before (by match id and sequence)
-        change nothing, nor do those that contradict what is recorded (such as a match confirmed after its end). Of
-        `changed=False` events only the row's newest values and the hits are kept. Raises StaleEpochError, naming
-        the streams, if any epoch is old; then nothing of the whole call is written.
+        change nothing, nor do those that contradict what is recorded (such as a match confirmed after its end; but
+        one that only an interruption of listening ended is open again). Of `changed=False` events only the row's newest
+        values and the hits are kept. Raises StaleEpochError, naming the streams, if any epoch is old; then nothing of
+        the whole call is written.
         """
         if not events:
             return []
-        async with transaction(self._pool, "record matches") as connection:
+        async with transaction(self._pool, "record matches", timeout_s=_WRITE_S) as connection:
             await make_partitions(connection, days_of(events))
             await _hold(connection, {event.match.stream: epochs[event.match.stream] for event in events})
             rows, steps = await _recorded(connection, {event.match.match_id for event in events})
             descriptions = await _descriptions(
                 connection, {event.match for event in events if event.match.match_id not in rows}
             )
+            unheard = await _unheard(connection, [event.match for event in events])
             fresh: list[tuple[MatchEvent, RecordedMatch]] = []
             renewed: set[UUID] = set()
+            reopened: set[tuple[UUID, int]] = set()
             for event in events:
                 match_id, sequence = event.match.match_id, event.sequence
                 known = rows.get(match_id)
                 late = known is not None and sequence <= known.sequence
                 if (match_id, sequence) in steps or (late and not event.changed):
                     continue
-                if known is not None and not late and event.match.state not in _FOLLOWING[known.state]:
+                if known is not None and not late and not _may_follow(known, event.match.state):
                     log.warning(
                         "match %s of %s is %s already: event %d, %s, refused",
                         *(match_id, known.stream, known.state, sequence, event.match.state),
@@ -175,7 +202,9 @@ class Store:
                     if known is not None
                     else descriptions.get((event.match.catalog, event.match.reference_id), dict.fromkeys(_DESCRIPTION))
                 )
-                row = _as_recorded(event, epochs[event.match.stream], description)
+                row = _as_recorded(event, epochs[event.match.stream], description, unheard.get(match_id, 0.0))
+                if known is not None and not late and known.state not in _OPEN and event.match.state in _OPEN:
+                    reopened.add((match_id, sequence))
                 if not late:
                     rows[match_id] = row
                     renewed.add(match_id)
@@ -185,21 +214,57 @@ class Store:
             await _write_matches(connection, [rows[match_id] for match_id in renewed])
             told = [row for event, row in fresh if event.changed]
             await _write_steps(connection, told)
-            await _write_deliveries(connection, told, webhooks)
+            await _write_deliveries(connection, told, webhooks, reopened)
             await insert_hits(connection, [event for event, _ in fresh])
             return [event for event, _ in fresh]
 
-    async def open_matches(self, stream: str, catalog: str | None = None) -> list[RecordedMatch]:
-        """The stream's provisional and confirmed matches, oldest first, to be taken up again by an aligner."""
-        async with transaction(self._pool, f"read the open matches of {stream}") as connection:
+    async def open_matches(
+        self, stream: str, catalog: str | None = None, *, interrupted_since_s: float | None = None
+    ) -> list[RecordedMatch]:
+        """The stream's provisional and confirmed matches, oldest first, to be taken up again by an aligner.
+
+        With them those that an interruption of listening ended, if they were last heard after `interrupted_since_s`.
+        """
+        doing = f"read the open matches of {stream}"
+        async with transaction(self._pool, doing, timeout_s=_WRITE_S) as connection:
             cursor = await connection.cursor(row_factory=dict_row).execute(
                 sql.SQL(
-                    "SELECT {} FROM matches WHERE stream = %s AND state = ANY(%s)"
+                    "SELECT {} FROM matches WHERE stream = %s AND (state = ANY(%s) OR interrupted AND last_hit_at > %s)"
                     " AND (%s::text IS NULL OR catalog = %s) ORDER BY start_at, match_id"
                 ).format(sql.SQL(MATCH_COLUMNS)),
-                [stream, _OPEN, catalog, catalog],
+                [stream, _OPEN, None if interrupted_since_s is None else at(interrupted_since_s), catalog, catalog],
             )
             return [match_from_row(row) for row in await cursor.fetchall()]
+
+    async def end_abandoned(
+        self,
+        *,
+        listened: Collection[str],
+        before_s: float,
+        decided_s: float,
+        webhooks: Iterable[Subscriber] = (),
+    ) -> list[MatchEvent]:
+        """End what nobody goes on with: open matches of streams other than `listened`, not heard since `before_s`.
+
+        They end where they were last heard, as interrupted: a listener that was only cut off may open them again.
+        """
+        async with transaction(self._pool, "look for abandoned matches", timeout_s=_WRITE_S) as connection:
+            cursor = await connection.cursor(row_factory=dict_row).execute(
+                sql.SQL(
+                    "SELECT {}, (SELECT epoch FROM streams WHERE name = stream) AS listening FROM matches"
+                    " WHERE state IN ('provisional', 'confirmed') AND last_hit_at < %(before)s"
+                    " AND NOT stream = ANY(%(listened)s) AND NOT EXISTS"
+                    " (SELECT FROM streams WHERE name = stream AND heard_until >= %(before)s)"
+                ).format(sql.SQL(MATCH_COLUMNS)),
+                {"before": at(before_s), "listened": list(listened)},
+            )
+            found = [(match_from_row(row), row["listening"]) for row in await cursor.fetchall()]
+        ended: list[MatchEvent] = []
+        for stream, epoch in dict.fromkeys((match.stream, epoch) for match, epoch in found):
+            events = [_closing(match, decided_s, interrupted=True) for match, _ in found if match.stream == stream]
+            with suppress(StaleEpochError):  # somebody has just begun to listen to it
+                ended += await self.record_events(events, epochs={stream: epoch}, webhooks=webhooks)
+        return ended
 
     async def close_matches(
         self,
@@ -215,14 +280,7 @@ class Store:
         A confirmed match ends where it was last heard, a provisional one is retracted. Returns the events recorded.
         """
         events = [
-            MatchEvent(
-                sequence=match.sequence + 1,
-                match=replace(
-                    match,
-                    state=MatchState.ENDED if match.state is MatchState.CONFIRMED else MatchState.RETRACTED,
-                ),
-                decided_s=decided_s,
-            )
+            _closing(match, decided_s)
             for match in await self.open_matches(stream)
             if match.catalog not in except_catalogs
         ]
@@ -233,7 +291,7 @@ class Store:
 
         Matches and their events are kept for ever, and so is a delivery that still waits.
         """
-        async with transaction(self._pool, "drop old hits") as connection:
+        async with transaction(self._pool, "drop old hits", timeout_s=_RETENTION_S) as connection:
             days = await drop_partitions(connection, before=at(now_s).date() - timedelta(days=hits_days))
         history, finished = at(now_s) - timedelta(days=history_days), at(now_s) - timedelta(days=deliveries_days)
         return {
@@ -249,7 +307,7 @@ class Store:
         ).format(table=sql.Identifier(table), condition=sql.SQL(condition), batch=sql.Literal(_BATCH))
         deleted = 0
         while True:
-            async with transaction(self._pool, f"delete old rows of {table}") as connection:
+            async with transaction(self._pool, f"delete old rows of {table}", timeout_s=_RETENTION_S) as connection:
                 count = (await connection.execute(statement, [before])).rowcount
             deleted += count
             if count < _BATCH:
@@ -300,13 +358,44 @@ async def _descriptions(connection: Connection, matches: Collection[Match]) -> d
     }
 
 
-def _as_recorded(event: MatchEvent, epoch: int, description: Mapping[str, Any]) -> RecordedMatch:
+def _may_follow(known: RecordedMatch, state: MatchState) -> bool:
+    return state in _FOLLOWING[known.state] or (known.interrupted and state in _REOPENING[known.state])
+
+
+def _closing(match: RecordedMatch, decided_s: float, *, interrupted: bool = False) -> MatchEvent:
+    state = MatchState.ENDED if match.state is MatchState.CONFIRMED else MatchState.RETRACTED
+    return MatchEvent(
+        sequence=match.sequence + 1, match=replace(match, state=state), decided_s=decided_s, interrupted=interrupted
+    )
+
+
+async def _unheard(connection: Connection, matches: Collection[Match]) -> dict[UUID, float]:
+    """Of each match that holds gaps, how many seconds they have in all. A match begins where its stream is heard."""
+    latest = {match.match_id: match for match in matches}.values()
+    cursor = await connection.execute(
+        "SELECT match_id, sum(extract(epoch FROM least(gaps.end_at, wanted.end_at) - gaps.start_at))::float8"
+        " FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::timestamptz[])"
+        " AS wanted (match_id, stream, start_at, end_at) JOIN gaps ON gaps.stream = wanted.stream"
+        " AND gaps.start_at >= wanted.start_at AND gaps.start_at < wanted.end_at GROUP BY match_id",
+        [
+            [match.match_id for match in latest],
+            [match.stream for match in latest],
+            [at(match.start_s) for match in latest],
+            [at(match.end_s) for match in latest],
+        ],
+    )
+    return dict(await cursor.fetchall())
+
+
+def _as_recorded(event: MatchEvent, epoch: int, description: Mapping[str, Any], unheard_s: float) -> RecordedMatch:
     return RecordedMatch(
         **{field.name: getattr(event.match, field.name) for field in fields(Match)},
         **description,
         epoch=epoch,
         sequence=event.sequence,
         decided_s=event.decided_s,
+        interrupted=event.interrupted,
+        unheard_s=unheard_s,
     )
 
 
@@ -339,12 +428,16 @@ async def _write_steps(connection: Connection, steps: Collection[RecordedMatch])
 
 
 async def _write_deliveries(
-    connection: Connection, steps: Collection[RecordedMatch], webhooks: Iterable[Subscriber]
+    connection: Connection,
+    steps: Collection[RecordedMatch],
+    webhooks: Iterable[Subscriber],
+    reopened: Collection[tuple[UUID, int]],
 ) -> None:
     rows = [
-        (webhook.name, step.match_id, step.sequence, _body(step), at(step.decided_s))
-        for webhook in webhooks
+        (webhook.name, step.match_id, step.sequence, body, at(step.decided_s))
         for step in steps
+        for body in [_body(step, reopened=(step.match_id, step.sequence) in reopened)]
+        for webhook in webhooks
         if step.state in webhook.states
     ]
     if rows:
@@ -354,7 +447,8 @@ async def _write_deliveries(
         )
 
 
-def _body(match: RecordedMatch) -> str:
-    """The payload of a webhook as Standard Webhooks 1.0 shapes it."""
-    said = {"type": f"match.{match.state}", "timestamp": iso(match.decided_s), "data": match_as_json(match)}
+def _body(match: RecordedMatch, *, reopened: bool) -> str:
+    """The payload of a webhook as Standard Webhooks 1.0 shapes it; `reopened` where a match that had ended goes on."""
+    data = match_as_json(match) | {"reopened": reopened}
+    said = {"type": f"match.{match.state}", "timestamp": iso(match.decided_s), "data": data}
     return json.dumps(said, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -116,6 +116,9 @@ async def test_a_webhook_says_everything_with_its_unit(
             "decided_s": EVENING_S + 9.5,
             "decided_at": "2026-03-01T23:59:59.500000Z",
             "model_id": "fingerprint-0123456789ab",
+            "interrupted": False,
+            "reopened": False,
+            "unheard_s": 0.0,
         },
     }
 
@@ -460,3 +463,67 @@ async def test_how_far_a_stream_was_heard_never_goes_back(store: Store, listings
     assert await store.heard_until("radio") == EVENING_S + 5
     assert (await listings.streams())[0].heard_until_s == EVENING_S + 5
     assert await store.heard_until("unknown") is None
+
+
+async def test_a_gap_that_goes_on_for_another_reason_keeps_the_first_one(
+    store: Store, listings: Listings, epoch: int
+) -> None:
+    growing = [(10, "stalled"), (20, "stalled"), (30, "dns"), (60, "dns"), (20, "stalled"), (70, "auth")]
+    for length_s, reason in growing * 2:
+        gap = Gap(stream="radio", start_s=EVENING_S, end_s=EVENING_S + length_s, reason=reason)
+        await store.record_gap(gap, epoch=epoch)
+    pieces = [(0, 20, "stalled"), (20, 60, "dns"), (60, 70, "auth")]
+    expected = [
+        Gap(stream="radio", start_s=EVENING_S + start_s, end_s=EVENING_S + end_s, reason=reason)
+        for start_s, end_s, reason in pieces
+    ]
+    assert sorted(await listings.gaps(), key=lambda gap: gap.start_s) == expected
+
+
+async def test_an_airing_says_how_much_of_it_was_not_heard(store: Store, listings: Listings, epoch: int) -> None:
+    match = make_match(start_s=EVENING_S, end_s=EVENING_S + 60)
+    for start_s, end_s in ((-20, -5), (10, 14), (30, 36), (70, 90)):
+        gap = Gap(stream="radio", start_s=EVENING_S + start_s, end_s=EVENING_S + end_s, reason="stalled")
+        await store.record_gap(gap, epoch=epoch)
+    await store.record_events(life(match, PROVISIONAL, CONFIRMED), epochs={"radio": epoch})
+    (row,) = await listings.matches()
+    assert row.unheard_s == 10.0
+
+
+async def test_a_match_that_an_interruption_ended_can_be_opened_again(
+    store: Store, listings: Listings, outbox: Outbox, epoch: int
+) -> None:
+    first, second, third = life(make_match(), PROVISIONAL, CONFIRMED, ENDED)
+    await store.record_events([first, second, replace(third, interrupted=True)], epochs={"radio": epoch})
+    assert await store.open_matches("radio") == []
+    assert await store.open_matches("radio", interrupted_since_s=third.match.last_hit_s + 1) == []
+    (row,) = await store.open_matches("radio", interrupted_since_s=third.match.last_hit_s - 1)
+    assert row.state is ENDED and row.interrupted
+
+    again = make_event(3, CONFIRMED, match=third.match)
+    over = make_event(4, ENDED, match=third.match)
+    epoch = await store.begin_listening("radio")
+    assert await store.record_events([again, over], epochs={"radio": epoch}, webhooks=[DESK]) == [again, over]
+    refused = make_event(5, CONFIRMED, match=third.match)
+    assert await store.record_events([refused], epochs={"radio": epoch}) == []
+
+    (row,) = await listings.matches()
+    assert (row.state, row.interrupted, row.sequence) == (ENDED, False, 4)
+    bodies = [json.loads(delivery.body) for delivery in await outbox.deliveries()]
+    assert {(body["type"], body["data"]["reopened"]) for body in bodies} == {
+        ("match.confirmed", True),
+        ("match.ended", False),
+    }
+
+
+async def test_what_nobody_goes_on_with_is_ended_and_what_somebody_does_is_not(store: Store, epoch: int) -> None:
+    others = {name: await store.begin_listening(name) for name in ("gone", "elsewhere")}
+    matches = {name: make_match(stream=name) for name in ("radio", *others)}
+    for name, match in matches.items():
+        await store.record_events(life(match, PROVISIONAL, CONFIRMED), epochs={"radio": epoch} | others)
+        assert [row.match_id for row in await store.open_matches(name)] == [match.match_id]
+    # Another daemon hears this one, and has only not found the match again for a while.
+    await store.record_heard("elsewhere", EVENING_S + 700, epoch=others["elsewhere"])
+    ended = await store.end_abandoned(listened=["radio"], before_s=EVENING_S + 600, decided_s=EVENING_S + 1200)
+    assert [(event.match.stream, event.match.state) for event in ended] == [("gone", ENDED)]
+    assert [len(await store.open_matches(name)) for name in matches] == [1, 0, 1]

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from monitor.types import MatchState
 from tests.unit.match.simulation import Airing, Catalog, Listener, Recording, windows
 
 
@@ -31,3 +33,37 @@ def test_a_clock_anchored_anew_after_a_gap_does_not_move_the_start(listener):
     (after,) = listener.aligner.open_matches
     assert after.match_id == before.match_id and after.last_hit_s > 75
     assert (after.start_s, after.reference_start_s) == (before.start_s, before.reference_start_s)
+
+
+def test_a_match_that_an_interruption_ended_is_open_again_when_the_airing_goes_on(listener):
+    (before,) = listener.aligner.open_matches
+    ended = replace(before, state=MatchState.ENDED)
+    after = Listener(listener.catalog)
+    after.aligner.restore([ended])
+    after.aligner.resume_sequences({ended.match_id: 7})
+    assert after.aligner.open_matches == ()
+    airing = [Airing("piece-1", 10.0, 0.0, 80.0)]
+    for start_s, vector in windows(listener.catalog, airing, until_s=110, noise=0.5, seed=13, from_s=50.0):
+        after.hear(start_s, vector)
+    told = [event for event in after.events if event.changed]
+    assert [event.match.state.value for event in told] == ["confirmed", "ended"]
+    assert {event.match.match_id for event in after.events} == {before.match_id}
+    assert after.events[0].sequence == 7 and not told[-1].interrupted
+    assert abs(told[-1].match.end_s - 90.0) < 2.0
+
+
+def test_a_match_that_an_interruption_ended_stays_so_when_the_airing_is_over(listener):
+    (before,) = listener.aligner.open_matches
+    after = Listener(listener.catalog)
+    after.aligner.restore([replace(before, state=MatchState.ENDED)])
+    for start_s, vector in windows(listener.catalog, [], until_s=90, noise=0.5, seed=14, from_s=45.0):
+        after.hear(start_s, vector)
+    assert after.events == [] and after.aligner.flush() == []
+
+
+def test_listening_that_is_interrupted_says_so_of_what_it_ends(listener):
+    (before,) = listener.aligner.open_matches
+    after = Listener(listener.catalog)
+    after.aligner.restore([before])
+    (event,) = after.aligner.flush(interrupted=True)
+    assert event.interrupted and event.match.state is MatchState.ENDED
