@@ -1,0 +1,189 @@
+// Files on their way into the catalog. Lives as long as the window, so that a load goes on while other pages are shown.
+import { ask, send } from "./api.js";
+import { listen } from "./events.js";
+import { h, write } from "./parts/element.js";
+import { counted, percent, size } from "./parts/format.js";
+import { icon } from "./parts/icons.js";
+import { tried } from "./parts/notice.js";
+import { segments } from "./parts/states.js";
+import { isRefusal, loadBadge } from "./parts/words.js";
+
+// One request holds so much at most; the next follows when it is through.
+const BATCH_FILES = 50;
+const BATCH_BYTES = 256e6;
+const POLL_MS = 3000;
+
+const list = h("ul.files");
+const summary = h("p.muted.small", { role: "status" });
+const clear = h("button.button.quiet", { type: "button", onclick: forgetSettled }, "Clear");
+const stop = h("button.button", { type: "button", onclick: stopAll }, icon("stop"), "Stop");
+const which = segments("Which files", [["all", "All"], ["refused", "Refused"]], "all", (value) => list.classList.toggle("refused-only", value === "refused"));
+
+/** The panel that shows every file's progress and fate; hidden while there is none. */
+export const element = h(
+  "section.panel.intake",
+  { "aria-label": "Files being added", hidden: true },
+  h("header", {}, h("h2", {}, "Files being added"), summary, h("div.end.actions", {}, which, stop, clear)),
+  list,
+);
+
+const files = new Set();
+const jobs = new Map();
+const settlers = new Set();
+let sending = null;
+
+/** Call `settled()` whenever files have become references, until the signal. */
+export function onSettled(settled, signal) {
+  settlers.add(settled);
+  signal.addEventListener("abort", () => settlers.delete(settled), { once: true });
+}
+
+function row(name, bytes) {
+  const bar = h("i");
+  const said = h("span.reason");
+  const badge = h("span.fate", {}, loadBadge("waiting"));
+  const line = h("li.file", {}, h("span.file-name", { title: name }, name), h("span.muted.small.number", {}, bytes ? size(bytes) : ""), badge, h("span.bar", {}, bar), said);
+  const file = { name, bytes, status: null, element: line };
+  file.sent = (ratio) => {
+    bar.style.transform = `scaleX(${ratio})`;
+    if (!file.status) badge.replaceChildren(h("span.badge", {}, ratio < 1 ? percent(ratio) : "Waiting"));
+  };
+  file.settle = (status, reason, reference) => {
+    if (file.status === status) return;
+    file.status = status;
+    badge.replaceChildren(loadBadge(status));
+    line.classList.toggle("refused", isRefusal(status));
+    line.classList.add("settled");
+    write(said, reason ?? "");
+    if (reference) {
+      const way = `#/references/${encodeURIComponent(reference.catalog)}/${encodeURIComponent(reference.reference_id)}`;
+      line.querySelector(".file-name").replaceChildren(h("a", { href: way }, name));
+    }
+  };
+  files.add(file);
+  list.append(line);
+  return file;
+}
+
+function count() {
+  const all = [...files];
+  const settled = all.filter((file) => file.status);
+  const refused = settled.filter((file) => isRefusal(file.status));
+  element.hidden = all.length === 0;
+  stop.hidden = settled.length === all.length;
+  clear.hidden = settled.length === 0;
+  const parts = [`${settled.length} of ${counted(all.length, "file")} done`];
+  if (refused.length) parts.push(`${refused.length} refused`);
+  write(summary, parts.join(" · "));
+}
+
+/** Send files, in as few requests as their size allows. */
+export async function add(chosen, catalog) {
+  const batches = [];
+  for (const { file, name } of chosen) {
+    const last = batches.at(-1);
+    const fits = last && last.length < BATCH_FILES && last.reduce((sum, other) => sum + other.bytes, file.size) <= BATCH_BYTES;
+    const made = Object.assign(row(name, file.size), { file });
+    if (fits) last.push(made);
+    else batches.push([made]);
+  }
+  count();
+  // Several drops queue up behind one another.
+  const before = sending;
+  const mine = (async () => {
+    await before?.done;
+    for (const batch of batches) await sendBatch(batch, catalog, mineStop.signal);
+  })();
+  const mineStop = new AbortController();
+  sending = { done: mine, stop: mineStop };
+  await mine;
+}
+
+async function sendBatch(batch, catalog, signal) {
+  if (signal.aborted) return giveUp(batch, "was not sent: stopped");
+  const form = new FormData();
+  if (catalog) form.append("catalog", catalog);
+  for (const file of batch) form.append("files", file.file, file.name);
+  const whole = batch.reduce((sum, file) => sum + file.bytes, 0);
+  // The parts of a form go out one after the other: what has gone out says which file is under way.
+  const sent = (loaded, total) => {
+    let before = 0;
+    for (const file of batch) {
+      const gone = (loaded / total) * whole - before;
+      file.sent(file.bytes ? Math.min(1, Math.max(0, gone / file.bytes)) : 1);
+      before += file.bytes;
+    }
+  };
+  try {
+    const { job } = await send("/references", form, { sent, signal });
+    for (const file of batch) file.sent(1);
+    follow(typeof job === "string" ? await ask(`/jobs/${job}`) : job, batch);
+  } catch (error) {
+    giveUp(batch, error.name === "AbortError" ? "was not sent: stopped" : error.message);
+  } finally {
+    for (const file of batch) delete file.file;
+  }
+}
+
+function giveUp(batch, reason) {
+  for (const file of batch) if (!file.status) file.settle("failed", reason);
+  count();
+}
+
+function follow(job, batch) {
+  jobs.set(job.job_id, { batch, timer: setInterval(() => poll(job.job_id), POLL_MS) });
+  take(job);
+}
+
+// Events say it first; asking makes sure of it.
+async function poll(job_id) {
+  const job = await ask(`/jobs/${encodeURIComponent(job_id)}`).catch(() => null);
+  if (job) take(job);
+}
+
+function take(job) {
+  const followed = jobs.get(job.job_id);
+  if (!followed) return;
+  const waiting = new Map();
+  for (const file of followed.batch) waiting.set(file.name, [...(waiting.get(file.name) ?? []), file]);
+  for (const said of job.rows) {
+    const file = waiting.get(said.file)?.shift();
+    if (file && said.status && said.status !== "waiting") file.settle(said.status, said.reason, said.reference_id && { catalog: job.catalog ?? said.catalog ?? "default", reference_id: said.reference_id });
+  }
+  if (job.state === "done" || job.state === "failed") {
+    clearInterval(followed.timer);
+    jobs.delete(job.job_id);
+    giveUp(followed.batch, job.reason ?? "was not loaded: the load ended before it");
+    for (const settled of [...settlers]) settled();
+  }
+  count();
+}
+
+function forgetSettled() {
+  for (const file of files) {
+    if (!file.status) continue;
+    file.element.remove();
+    files.delete(file);
+  }
+  count();
+}
+
+async function stopAll() {
+  sending?.stop.abort();
+  for (const job_id of [...jobs.keys()]) await tried(() => ask(`/jobs/${encodeURIComponent(job_id)}/cancel`, { method: "POST" }));
+}
+
+/** Take over loads that another window, or this one before it was reloaded, has begun. */
+export async function adopt() {
+  const { jobs: found } = await ask("/jobs").catch(() => ({ jobs: [] }));
+  for (const job of found) {
+    const runs = job.state === "queued" || job.state === "running";
+    if (runs && job.rows.length && !jobs.has(job.job_id)) follow(job, job.rows.map((said) => row(said.file)));
+  }
+  count();
+}
+
+listen("job", take);
+addEventListener("beforeunload", (event) => {
+  if ([...files].some((file) => file.file)) event.preventDefault();
+});
