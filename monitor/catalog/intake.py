@@ -61,9 +61,11 @@ class Intake:
         known: Mapping[str, ReferenceRow],
         writer: CatalogWriter | None,
         executor: Executor | None,
+        max_duration_s: float | None = None,
     ) -> None:
         self._catalog, self._embedder, self._ffmpeg = catalog, embedder, ffmpeg
         self._known, self._writer, self._executor = known, writer, executor
+        self._max_duration_s = max_duration_s
         self._by_file = {row.reference.file_sha256: name for name, row in reversed(list(known.items()))}
         self._by_audio = {row.reference.audio_sha256: name for name, row in reversed(list(known.items()))}
 
@@ -90,7 +92,12 @@ class Intake:
         elif (other := self._by_file.get(sha256)) is not None:
             return _duplicate(item, other)
         recording = await read_recording(
-            item.path, embedder=self._embedder, ffmpeg=self._ffmpeg, executor=self._executor, on_audio=on_audio
+            item.path,
+            embedder=self._embedder,
+            ffmpeg=self._ffmpeg,
+            executor=self._executor,
+            on_audio=on_audio,
+            max_duration_s=self._max_duration_s,
         )
         if await asyncio.to_thread(_file_state, item.path) != file:
             return _result(item, LoadStatus.FAILED, f"{item.path} changed while it was read; run the command again")

@@ -50,7 +50,8 @@ class Progress:
 class Loader:
     """Loads files into one catalog, several at once, with one thread for the model.
 
-    The catalog is made if there is none of that name; if it was made by another model, ConfigError names both.
+    The catalog is made if there is none of that name; if it was made by another model, ConfigError names both. Files
+    of more sound than `max_duration_s` are refused once so much of them is decoded.
     """
 
     def __init__(
@@ -63,9 +64,11 @@ class Loader:
         embedder: Embedder,
         ffmpeg: FfmpegProgram,
         parallel: int | None = None,
+        max_duration_s: float | None = None,
     ) -> None:
         self._pool, self._milvus_uri, self._milvus_token = pool, milvus_uri, milvus_token
         self._name, self._embedder, self._ffmpeg = catalog, embedder, ffmpeg
+        self._max_duration_s = max_duration_s
         self._parallel = parallel or min(8, (os.cpu_count() or 1) + 1)
 
     async def add(
@@ -112,6 +115,7 @@ class Loader:
             known=known,
             writer=writer,
             executor=executor,
+            max_duration_s=self._max_duration_s,
         )
 
     async def _known(self, references: References) -> dict[str, ReferenceRow]:

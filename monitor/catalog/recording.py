@@ -47,11 +47,12 @@ async def read_recording(
     ffmpeg: FfmpegProgram,
     executor: Executor | None,
     on_audio: Callable[[float], None] = lambda _: None,
+    max_duration_s: float | None = None,
 ) -> Recording:
     """Decode the file and embed its windows, on `executor`'s thread; without one, only check that it can be loaded.
 
     `on_audio` is told the seconds of each stretch that is done. Raises InputError as `decode_file` does, also for a
-    file that is cut off, and for one of more windows than a reference may have.
+    file that is cut off, and for one of more windows than a reference may have or of more sound than `max_duration_s`.
     """
     loop = asyncio.get_running_loop()
     spans = Spans(window_samples=embedder.window_samples, hop_samples=embedder.hop_samples)
@@ -63,6 +64,8 @@ async def read_recording(
     async with aclosing(decoding) as blocks:  # type: ignore[type-var]
         async for block in blocks:
             samples += block.size
+            if max_duration_s is not None and samples > max_duration_s * embedder.sample_rate_hz:
+                raise InputError(f"{path} is longer than the {max_duration_s:.0f} s that it may last; cut it into parts")
             digest.update(np.round(np.clip(block, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
             if (span := spans.push(block)) is not None:
                 first, sound = span

@@ -27,7 +27,7 @@ WAIT_S = 60.0
 async def until(condition: Callable[[], Awaitable[Any]], wait_s: float = WAIT_S) -> Any:
     """What the condition returns once it is true."""
     async with asyncio.timeout(wait_s):
-        while not (found := await condition()):
+        while not (found := await condition()):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     return found
 

@@ -66,7 +66,8 @@ async def test_another_site_may_not_even_with_a_token():
 
 async def test_with_a_token_any_name_and_machine_may_that_knows_it():
     await authority("secret").may_administer(bearer("secret"))
-    for wrong in (bearer("wrong"), request(host="localhost"), request(host="localhost", authorization="Basic c2VjcmV0")):
+    basic = request(host="localhost", authorization="Basic c2VjcmV0")
+    for wrong in (bearer("wrong"), request(host="localhost"), basic):
         assert await refused(authority("secret").may_write(wrong)) == 401
 
 
