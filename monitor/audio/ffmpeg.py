@@ -158,6 +158,10 @@ class FfmpegRun:
             data = error.partial
         return pcm_samples(data[: len(data) - len(data) % _BYTES_PER_SAMPLE])
 
+    async def read_bytes(self, limit: int) -> bytes:
+        """The next bytes of an output that is no PCM; none at its end."""
+        return await self._stdout.read(limit)
+
     async def wait(self) -> int:
         """The exit status, after all last words are in."""
         await self._listening

@@ -105,12 +105,14 @@ class Twin:
         self.timing.wall_s += time.perf_counter() - began
         return events
 
-    async def neighbours(self, path: Path) -> list[list[Neighbour]]:
-        """The nearest catalog windows of each of the file's windows that is not silent."""
-        found: list[list[Neighbour]] = []
+    async def windows(self, path: Path) -> list[tuple[float, list[Neighbour]]]:
+        """Each of the file's windows that is not silent: where it starts, and the nearest windows of the catalog."""
+        found: list[tuple[float, list[Neighbour]]] = []
         async with aclosing(self._searched(path)) as searched:
             async for block, neighbours in searched:
-                found += [near for near, vector in zip(neighbours, block.vectors, strict=True) if vector.any()]
+                for start_s, near, vector in zip(block.starts_s, neighbours, block.vectors, strict=True):
+                    if vector.any():
+                        found.append((start_s, near))
         return found
 
     async def _searched(self, path: Path) -> AsyncGenerator[tuple[Block, list[list[Neighbour]]], None]:
