@@ -40,6 +40,7 @@ from monitor.embed import Embedder
 from monitor.errors import MonitorError, UnreachableError
 from monitor.faces import Faces
 from monitor.metrics import Metrics
+from monitor.record.journal import DeadLetters, Journal
 from monitor.record.listings import Listings
 from monitor.record.outbox import Outbox
 from monitor.record.store import Store
@@ -76,6 +77,8 @@ class Daemon:
         self._deliverer = Deliverer(pool=deployment.pool, endpoints=_endpoints(config), metrics=self._metrics)
         self._recorder = Recorder(
             store=self._store,
+            journal=Journal(deployment.data_dir / "journal"),
+            dead_letters=DeadLetters(deployment.data_dir),
             metrics=self._metrics,
             subscribers=lambda: self._deliverer.endpoints,
             on_recorded=self._recorded,
@@ -169,8 +172,9 @@ class Daemon:
         self._recording = self._own(self._recorder.run(), "record")
         self._piping = self._own(self._pipeline.run(), "pipeline")
         self._delivering = self._own(self._deliverer.run(), "deliver")
+        await self._recorder.settle(None)  # what an earlier life could not write, under its own epochs
         for stream in self._config.streams:
-            await self._listening.add(*self._listen_to(stream))
+            await self._listening.add_patiently(*self._listen_to(stream))
         self._upkeep.plan()
         self._schedule.start()
         self._reload.loaded()
@@ -359,6 +363,8 @@ class Daemon:
         reasons = {f"catalog {name}": trouble for name, trouble in self._pipeline.trouble.items()}
         if self._recorder.trouble is not None:
             reasons["postgres"] = self._recorder.trouble
+        if self._recorder.no_room is not None:
+            reasons["journal"] = self._recorder.no_room
         return reasons | {f"stream {name}": "another daemon listens to it" for name in sorted(self._listening.taken)}
 
     def streams(self) -> list[dict[str, Any]]:

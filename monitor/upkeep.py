@@ -18,6 +18,7 @@ from monitor.record.store import Store
 log = logging.getLogger(__name__)
 
 _SUMMARY_EVERY_S = 300.0
+_ABANDONED_EVERY_S = 60.0
 _HOUR = 3
 
 
@@ -40,6 +41,7 @@ class Upkeep:
         """The jobs are in the schedule."""
         config = self._deployment.config
         self._schedule.every(_SUMMARY_EVERY_S, "summary", self._summarise)
+        self._schedule.every(_ABANDONED_EVERY_S, "abandoned matches", self._listening.end_abandoned)
         self._schedule.daily(_HOUR, "retention", self._retain)
         for catalog in config.catalogs:
             if catalog.folders:

@@ -23,6 +23,11 @@ from monitor.types import Match, MatchEvent, MatchState, StreamState
 log = logging.getLogger(__name__)
 
 _RETRY_S = 2.0
+#: Servers send past audio on connect: a match was last heard so much longer ago than the stream's newest sound.
+_BURST_S = 30.0
+#: At least so long an open match was not heard when it counts as abandoned.
+_ABANDONED_S = 600.0
+_OPEN = frozenset({MatchState.PROVISIONAL, MatchState.CONFIRMED})
 
 
 class Listening:
@@ -68,16 +73,26 @@ class Listening:
     async def add(self, settings: Settings, open_source: Callable[[str, int], Source]) -> None:
         """The stream is listened to, and goes on with the matches that were open. Raises UnreachableError."""
         name, catalogs = settings.name, settings.catalogs
+        # What was heard of it before is written under the epoch before.
+        if not await self._recorder.settle():
+            raise UnreachableError(
+                f"what waits to be recorded comes first: {self._recorder.trouble or 'it takes time'}"
+            )
         self._metrics.add_stream(name)
         self._recorder.epochs[name] = epoch = await self._store.begin_listening(name)
         await self._store.close_matches(
             name, epoch=epoch, decided_s=time.time(), webhooks=self._webhooks(), except_catalogs=catalogs
         )
-        open_matches = await self._store.open_matches(name)
-        confirmed = [match for match in open_matches if match.state is MatchState.CONFIRMED]
-        self._metrics.matches_open.labels(name).set(len(open_matches))
-        self._metrics.infringements_active.labels(name).set(len(confirmed))
-        self._pipeline.attach(name, catalogs, open_matches)
+        since_s = time.time() - self._pipeline.options.max_gap_s - _BURST_S
+        matches = await self._store.open_matches(name, interrupted_since_s=since_s)
+        heard_until_s = await self._store.heard_until(name)
+        self._recorder.resume(name, matches)
+        self._playing[name] = {
+            str(match.match_id): MatchEvent(sequence=match.sequence, match=match, decided_s=match.decided_s)
+            for match in matches
+            if match.state in _OPEN
+        }
+        self._pipeline.attach(name, catalogs, matches)
         self._streams[name] = Stream(
             settings=settings,
             open_source=open_source,
@@ -86,7 +101,7 @@ class Listening:
             unheard=partial(self._pipeline.unheard, name),
             recorder=self._recorder,
             metrics=self._metrics,
-            heard_until_s=await self._store.heard_until(name),
+            heard_until_s=heard_until_s,
         )
         task = asyncio.create_task(self._streams[name].run(), name=f"stream {name}")
         task.add_done_callback(self._on_ended)
@@ -112,12 +127,11 @@ class Listening:
             await task
         for event in await self._pipeline.detach(name, time.time(), goes_on=goes_on):
             await self._recorder.put(event)
-        # Without its epoch what waits could not be written any more.
-        while not await self._recorder.settle():
+        while goes_on and not await self._recorder.settle():
             if self._stopping.is_set():
                 return
         del self._streams[name]
-        self._recorder.epochs.pop(name, None)
+        self._recorder.forget(name)
         self._taken.discard(name)
         self._playing.pop(name, None)
         self._metrics.remove_stream(name)
@@ -143,8 +157,8 @@ class Listening:
         """These events are in the log now: what plays follows them."""
         for event in events:
             match = event.match
-            playing = self._playing.setdefault(match.stream, {})
-            if match.state in {MatchState.PROVISIONAL, MatchState.CONFIRMED}:
+            playing = self._playing.get(match.stream, {})  # of a stream that is not listened to any more, nothing
+            if match.state in _OPEN:
                 playing[str(match.match_id)] = event
             else:
                 playing.pop(str(match.match_id), None)
@@ -157,6 +171,22 @@ class Listening:
                     match.reference_start_s,
                     extra={"action": f"match_{match.state}", "stream": match.stream, "match_id": str(match.match_id)},
                 )
+
+    async def end_abandoned(self) -> None:
+        """Matches are over that nobody has gone on with for long: of streams that the configuration lost meanwhile."""
+        now_s = time.time()
+        ended = await self._store.end_abandoned(
+            listened=list(self._streams),
+            before_s=now_s - max(2 * self._pipeline.options.max_gap_s, _ABANDONED_S),
+            decided_s=now_s,
+            webhooks=self._webhooks(),
+        )
+        if ended:
+            log.info(
+                "%d matches ended that nobody went on with",
+                len(ended),
+                extra={"action": "abandoned", "ended": len(ended)},
+            )
 
     def described(self) -> list[dict[str, Any]]:
         """Each stream as it is now, for the faces."""

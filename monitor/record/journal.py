@@ -175,7 +175,8 @@ class DeadLetters:
         try:
             if self.path.exists() and self.path.stat().st_size > _DEAD_BYTES:
                 self.path.replace(self.path.with_suffix(".jsonl.1"))
-            with self.path.open("a", encoding="utf-8", opener=_private) as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            with os.fdopen(os.open(self.path, flags, 0o600), "w", encoding="utf-8") as file:
                 file.write(json.dumps(said) + "\n")
         except OSError as error:
             log.critical("%s cannot be written (%s): %s", self.path, error, said, extra={"action": "dead_letter_lost"})
@@ -190,7 +191,3 @@ def _parsed(text: bytes) -> Line:
         return Line(entry=_ADAPTERS[value["kind"]].validate_python(value["entry"]), epoch=value["epoch"], text=text)
     except (ValueError, KeyError, TypeError, ValidationError):
         return Line(entry=None, epoch=0, text=text)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
