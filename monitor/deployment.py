@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from monitor import embed
 from monitor.audio.ffmpeg import FfmpegProgram, find_ffmpeg
 from monitor.catalog.references import References
-from monitor.config import Config
+from monitor.config import Config, TempoAndPitch
 from monitor.embed import Embedder
 from monitor.errors import ConfigError, UnreachableError
 from monitor.match import score
@@ -26,6 +26,9 @@ from monitor.servers.directory import default_data_dir, prepare
 
 # It would say every second of an outage what whoever waits for the database says once.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+_WIDE_TEMPO_RATIO = 0.25
+_EXACT_TEMPO_RATIO = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +127,7 @@ def load_calibration(name: str, *, models_dir: Path, model_id: str) -> Calibrati
 def alignment_options(config: Config) -> Options:
     """The thresholds of the configuration, the model's own where it names none."""
     rules = config.match
+    wide = rules.tempo_and_pitch is TempoAndPitch.WIDE
     provisional = rules.provisional_evidence_nats or score.PROVISIONAL_NATS
     return Options(
         provisional_nats=provisional,
@@ -131,5 +135,6 @@ def alignment_options(config: Config) -> Options:
         min_length_s=rules.min_length_s,
         silence_s=rules.end_after_s,
         max_gap_s=rules.max_gap_s,
-        tempo_max_ratio=rules.tempo_max_ratio,
+        tempo_max_ratio=_WIDE_TEMPO_RATIO if wide else _EXACT_TEMPO_RATIO,
+        any_pitch=wide,
     )

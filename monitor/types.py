@@ -107,12 +107,13 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Embedded:
-    """A window after the embedder; `vector` is None where the window was silent and nothing was searched."""
+    """A window after the embedder; `readings` is None where the window was silent and nothing was searched."""
 
     stream: str
     start_s: float
     window_s: float
-    vector: Vectors | None
+    #: (R, dimension), a row for each pitch that the window was read at; the first is as it sounded.
+    readings: Vectors | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +123,8 @@ class Neighbour:
     reference_id: str
     reference_start_s: float
     similarity: float
+    #: The reading of the window that is near it.
+    reading: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +135,8 @@ class Hit:
     reference_id: str
     reference_start_s: float
     similarity: float
+    #: The reading of the window that earned it.
+    reading: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,18 @@ class CatalogReader:
             for row, near in zip(short, zip(ids, similarities, strict=True), strict=True):
                 found[row] = _neighbours(*near, by_number, hop_s)[:k]
         return found
+
+    async def search_readings(self, windows: Sequence[Vectors], k: int) -> list[list[Neighbour]]:
+        """For each window's readings (R, dimension) the k nearest windows of each reading, in one call."""
+        found = iter(await self.search(np.concatenate(windows), k)) if windows else iter(())
+        return [
+            [
+                near if reading == 0 else replace(near, reading=reading)
+                for reading in range(len(window))
+                for near in next(found)
+            ]
+            for window in windows
+        ]
 
     async def stretch(self, reference_id: str, start_s: float, end_s: float) -> tuple[NDArray[np.float64], Vectors]:
         """Starts (R,) in [start_s, end_s), ascending, and vectors (R, dimension) of a reference's own windows.

@@ -20,12 +20,13 @@ from monitor.config.schema import (
     Postgres,
     Retention,
     Stream,
+    TempoAndPitch,
     Webhook,
 )
 from monitor.config.show import json_schema, show, show_yaml
 
 __all__ = [
     "Catalog", "Config", "Diff", "EmbedderName", "Ffmpeg", "Http", "InvalidConfigError", "Log", "LogFormat", "LogLevel",
-    "MatchRules", "Milvus", "Pipeline", "Postgres", "Problem", "Retention", "Stream", "Webhook", "diff", "json_schema",
-    "load", "show", "show_yaml",
+    "MatchRules", "Milvus", "Pipeline", "Postgres", "Problem", "Retention", "Stream", "TempoAndPitch", "Webhook",
+    "diff", "json_schema", "load", "show", "show_yaml",
 ]  # fmt: skip

@@ -65,6 +65,13 @@ class EmbedderName(StrEnum):
     PANNS = "panns"
 
 
+class TempoAndPitch(StrEnum):
+    """How much faster, slower, higher or lower a recording may be played and still be found."""
+
+    WIDE = "wide"
+    EXACT = "exact"
+
+
 class Section(BaseModel):
     """A mapping of the configuration file: frozen, unknown keys refused."""
 
@@ -307,12 +314,10 @@ class MatchRules(Section):
     end_after_s: float = Field(
         default=10, title="End after", ge=1, le=600, description="Heard seconds without a hit that end an airing."
     )
-    tempo_max_ratio: float = Field(
-        default=0.06,
-        title="Tempo",
-        ge=0,
-        le=0.2,
-        description="Largest relative change of tempo that is still the recording.",
+    tempo_and_pitch: TempoAndPitch = Field(
+        default=TempoAndPitch.WIDE,
+        title="Tempo and pitch",
+        description="`wide` finds tempo changed by 25 % and pitch by 20 %; `exact`, 2 %, costs a third.",
     )
 
 

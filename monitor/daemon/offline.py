@@ -22,7 +22,7 @@ from monitor.errors import InputError
 from monitor.match.align import Aligner, Options
 from monitor.match.identity import uuid7
 from monitor.match.score import Calibration
-from monitor.types import Match, MatchEvent, MatchState, Neighbour, Reference, Vectors
+from monitor.types import Match, MatchEvent, MatchState, Neighbour, Reference, Samples, Vectors
 
 _BLOCK_S = 60.0
 _BLOCKS_AHEAD = 2
@@ -42,10 +42,10 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """Consecutive windows of a file: `vectors[i]` starts at `starts_s[i]`; silent ones are rows of zeros."""
+    """Consecutive windows of a file: `readings[i]` (R, dimension) starts at `starts_s[i]`; silent ones are None."""
 
     starts_s: list[float]
-    vectors: Vectors
+    readings: list[Vectors | None]
 
 
 class Twin:
@@ -98,21 +98,21 @@ class Twin:
         async with aclosing(self._searched(path)) as searched:
             async for block, neighbours in searched:
                 with _Stopwatch(self.timing, "align_s"):
-                    for start_s, vector, near in zip(block.starts_s, block.vectors, neighbours, strict=True):
-                        events += await tracker.step(start_s, vector if vector.any() else None, near)
+                    for start_s, readings, near in zip(block.starts_s, block.readings, neighbours, strict=True):
+                        events += await tracker.step(start_s, readings, near)
                         self.strongest_nats = max(self.strongest_nats, tracker.aligner.strongest_nats)
         events += tracker.aligner.flush()
         self.timing.wall_s += time.perf_counter() - began
         return events
 
     async def windows(self, path: Path) -> list[tuple[float, list[Neighbour]]]:
-        """Each of the file's windows that is not silent: where it starts, and the nearest windows of the catalog."""
+        """Start of each of the file's windows that is not silent, and what of the catalog is nearest as it sounds."""
         found: list[tuple[float, list[Neighbour]]] = []
         async with aclosing(self._searched(path)) as searched:
             async for block, neighbours in searched:
-                for start_s, near, vector in zip(block.starts_s, neighbours, block.vectors, strict=True):
-                    if vector.any():
-                        found.append((start_s, near))
+                for start_s, near, readings in zip(block.starts_s, neighbours, block.readings, strict=True):
+                    if readings is not None:
+                        found.append((start_s, [one for one in near if one.reading == 0]))
         return found
 
     async def _searched(self, path: Path) -> AsyncGenerator[tuple[Block, list[list[Neighbour]]], None]:
@@ -121,13 +121,12 @@ class Twin:
         producer = asyncio.create_task(self._produce(path, blocks), name=f"embed {path}")
         try:
             while (block := await blocks.get()) is not None:
-                loud = np.flatnonzero(block.vectors.any(axis=1))
+                loud = [(index, readings) for index, readings in enumerate(block.readings) if readings is not None]
                 neighbours: list[list[Neighbour]] = [[] for _ in block.starts_s]
-                if loud.size:
-                    with _Stopwatch(self.timing, "search_s"):
-                        found = await self._reader.search(block.vectors[loud], self._top_k)
-                    for index, near in zip(loud, found, strict=True):
-                        neighbours[index] = near
+                with _Stopwatch(self.timing, "search_s"):
+                    found = await self._reader.search_readings([readings for _, readings in loud], self._top_k)
+                for (index, _), near in zip(loud, found, strict=True):
+                    neighbours[index] = near
                 yield block, neighbours
             await producer
         finally:
@@ -150,10 +149,10 @@ class Twin:
                     if (span := spans.push(samples)) is None:
                         continue
                     with _Stopwatch(self.timing, "embed_s"):
-                        vectors = await asyncio.to_thread(self._embed, span[1])
-                    starts_s = [(span[0] + number) * embedder.hop_s for number in range(len(vectors))]
-                    windows += len(vectors)
-                    await blocks.put(Block(starts_s=starts_s, vectors=vectors))
+                        readings = await asyncio.to_thread(self._embed, span[1])
+                    starts_s = [(span[0] + number) * embedder.hop_s for number in range(len(readings))]
+                    windows += len(readings)
+                    await blocks.put(Block(starts_s=starts_s, readings=readings))
             if not windows:
                 raise InputError(f"{path} is shorter than one window ({embedder.window_s:.1f} s); give more of it")
         finally:
@@ -161,13 +160,14 @@ class Twin:
             if (task := asyncio.current_task()) is not None and not task.cancelling():
                 await blocks.put(None)
 
-    def _embed(self, samples: Vectors) -> Vectors:
-        vectors = self._embedder.embed_span(samples)
-        size, hop = self._embedder.window_samples, self._embedder.hop_samples
-        for number in range(len(vectors)):
-            if level_dbfs(samples[number * hop : number * hop + size]) <= SILENCE_DBFS:
-                vectors[number] = 0.0
-        return vectors
+    def _embed(self, samples: Samples) -> list[Vectors | None]:
+        embedder = self._embedder
+        size, hop = embedder.window_samples, embedder.hop_samples
+        made = embedder.read_span(samples) if self._options.any_pitch else embedder.embed_span(samples)[:, np.newaxis]
+        return [
+            readings if level_dbfs(samples[number * hop : number * hop + size]) > SILENCE_DBFS else None
+            for number, readings in enumerate(made)
+        ]
 
     def _tracker(self, query: str) -> Tracker:
         reader, embedder = self._reader, self._embedder

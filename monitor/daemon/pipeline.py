@@ -28,7 +28,7 @@ from monitor.match.identity import uuid7
 from monitor.match.score import Calibration
 from monitor.metrics import Metrics
 from monitor.record.rows import RecordedMatch
-from monitor.types import Embedded, MatchEvent, Neighbour, Reference, Window
+from monitor.types import Embedded, MatchEvent, Neighbour, Reference, Samples, Vectors, Window
 
 log = logging.getLogger(__name__)
 
@@ -254,12 +254,13 @@ class Pipeline:
         while await self._next(model.stage, model.queue):
             items = model.queue.take(self._limits.batch_windows)
             loud = [item for item in items if isinstance(item, Window) and item.level_dbfs > SILENCE_DBFS]
-            vectors = iter(())
+            readings = iter(())
             if loud:
                 batch = np.stack([window.samples for window in loud])
                 self._metrics.embed_batch_windows.observe(len(batch))
                 with self._metrics.embed_duration.time():
-                    vectors = iter(await loop.run_in_executor(model.thread, model.embedder.embed, batch))
+                    read = model.embedder.read if self._options.any_pitch else _plainly(model.embedder)
+                    readings = iter(await loop.run_in_executor(model.thread, read, batch))
             for item in items:
                 result: Embedded | Unheard
                 if isinstance(item, Window):
@@ -268,7 +269,7 @@ class Pipeline:
                         stream=item.stream,
                         start_s=item.start_s,
                         window_s=model.embedder.window_s,
-                        vector=next(vectors) if heard else None,
+                        readings=next(readings) if heard else None,
                     )
                 else:
                     result = item
@@ -285,11 +286,11 @@ class Pipeline:
                 # Windows of all streams gather, since a search costs the same for one query as for many.
                 await asyncio.sleep(self._limits.search_interval_s)
             items = lane.queue.take(_MOST_QUERIES)
-            queries = [item.vector for item in items if isinstance(item, Embedded) and item.vector is not None]
+            queries = [item.readings for item in items if isinstance(item, Embedded) and item.readings is not None]
             neighbours: list[list[Neighbour]] | None = []
             if queries:
                 with self._metrics.search_duration.time():
-                    search = partial(lane.reader.search, np.stack(queries), self._top_k)
+                    search = partial(lane.reader.search_readings, queries, self._top_k)
                     neighbours = await self._patiently(lane, search)
             if neighbours is None:
                 for item in items:
@@ -298,7 +299,7 @@ class Pipeline:
                 continue
             found = iter(neighbours)
             for item in items:
-                near = next(found) if isinstance(item, Embedded) and item.vector is not None else []
+                near = next(found) if isinstance(item, Embedded) and item.readings is not None else []
                 for event in await self._align(lane, item, near):
                     await self._put(lane, event)
                 await asyncio.sleep(0)
@@ -322,7 +323,7 @@ class Pipeline:
         if tracker is None:
             return []
         if isinstance(item, Embedded):
-            step = partial(tracker.step, item.start_s, item.vector, near)
+            step = partial(tracker.step, item.start_s, item.readings, near)
             return await self._patiently(lane, step) or []
         events = tracker.aligner.unheard(item.until_s)
         if item.through is not None:
@@ -378,6 +379,11 @@ class Pipeline:
     def _watch_queue(self, name: str, queue: FairQueue[Window | Unheard] | FairQueue[Embedded | Unheard]) -> None:
         self._metrics.queue_capacity.labels(name).set(queue.capacity)
         self._metrics.queue_length.labels(name).set_function(lambda: float(len(queue)))
+
+
+def _plainly(embedder: Embedder) -> Callable[[Samples], Vectors]:
+    """Windows as they sound, without their other readings."""
+    return lambda windows: embedder.embed(windows)[:, np.newaxis]
 
 
 def _duration_s(reader: CatalogReader, reference_id: str) -> float | None:

@@ -72,34 +72,35 @@ class Tracker:
     def __init__(self, *, aligner: Aligner, stretches: StretchCache, dimension: int, reference_hop_s: float) -> None:
         self.aligner = aligner
         self._stretches, self._reference_hop_s = stretches, reference_hop_s
-        self._silence = np.zeros(dimension, dtype=np.float32)
+        self._silence = np.zeros((1, dimension), dtype=np.float32)
         self._starts: deque[float] = deque()
-        self._vectors: deque[Vectors] = deque()
+        #: The readings of each window of the look-back; one row of zeros is silence.
+        self._readings: deque[Vectors] = deque()
         #: What the clock's being set back has ended, until a step tells it.
         self._untold: list[MatchEvent] = []
 
-    async def step(self, start_s: float, vector: Vectors | None, neighbours: Sequence[Neighbour]) -> list[MatchEvent]:
-        """The window is heard: what happened. After UnreachableError the same call may be made again.
+    async def step(self, start_s: float, readings: Vectors | None, neighbours: Sequence[Neighbour]) -> list[MatchEvent]:
+        """The window is heard, read at some pitches (R, d): what happened. After UnreachableError it may be told again.
 
         A window that was heard before (servers send past audio on a reconnect) says nothing new.
         """
         if self._starts and start_s < self._starts[-1] - _SET_BACK_S:
             self._untold += self.aligner.flush()
             self._starts.clear()
-            self._vectors.clear()
+            self._readings.clear()
         if self._starts and start_s < self._starts[-1]:
             return self._tell([])
         if not self._starts or start_s > self._starts[-1]:
             self._starts.append(start_s)
-            self._vectors.append(self._silence if vector is None else vector)
+            self._readings.append(self._silence if readings is None else readings)
             while self._starts[0] < start_s - self.aligner.options.look_back_s:
                 self._starts.popleft()
-                self._vectors.popleft()
+                self._readings.popleft()
             self.aligner.observe(start_s, neighbours)
         wanted = self.aligner.wanted()
         planes: dict[Stretch, Plane | None] = {}
         if wanted:
-            starts, vectors = np.array(self._starts), np.stack(self._vectors)
+            starts = np.array(self._starts)
             for stretch in wanted:
                 if stretch in planes:
                     continue
@@ -109,12 +110,16 @@ class Tracker:
                 planes[stretch] = make_plane(
                     reference_id=stretch.reference_id,
                     window_starts_s=starts,
-                    window_vectors=vectors,
+                    window_vectors=self._read(stretch.reading),
                     reference_starts_s=reference_starts_s,
                     reference_vectors=reference_vectors,
                     reference_hop_s=self._reference_hop_s,
                 )
         return self._tell(self.aligner.advance(planes))
+
+    def _read(self, reading: int) -> Vectors:
+        """The look-back at one pitch, (W, d); zeros where it was not read there."""
+        return np.stack([read[reading] if reading < len(read) else self._silence[0] for read in self._readings])
 
     def _tell(self, events: list[MatchEvent]) -> list[MatchEvent]:
         untold, self._untold = self._untold, []

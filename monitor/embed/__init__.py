@@ -30,6 +30,10 @@ class Embedder(Protocol):
     def hop_s(self) -> float: ...  # noqa: D102
     @property
     def dimension(self) -> int: ...  # noqa: D102
+    @property
+    def pitch_ratios(self) -> tuple[float, ...]:
+        """The transpositions (ratios of frequencies) that the readings of a window undo; the first is 1."""
+        ...
 
     def embed(self, windows: Samples) -> Vectors:
         """Give (B, dimension) float32 rows of norm 1 for (B, window_samples) float32 in [-1, 1]."""
@@ -40,6 +44,14 @@ class Embedder(Protocol):
 
         Equals `embed` of the single windows; what overlapping windows share is computed once.
         """
+        ...
+
+    def read(self, windows: Samples) -> Vectors:
+        """As `embed`, every reading of each window: (B, len(pitch_ratios), dimension); the first is `embed`'s."""
+        ...
+
+    def read_span(self, samples: Samples) -> Vectors:
+        """As `embed_span`, every reading of each window: (N, len(pitch_ratios), dimension)."""
         ...
 
 

@@ -27,6 +27,8 @@ MODELS = Path(__file__).parent / "models"
 SMALLEST_POWER = 1e-20
 #: Windows that go through the network at once; bounds memory for long spans.
 _BATCH_WINDOWS = 256
+#: The pitches at which a window is read, in steps of `FrontEnd.shift_bands`: as it is, then lower, then higher.
+_SHIFTS = (0, -1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class FrontEnd:
     bands: int = 64
     low_hz: float = 250.0
     high_hz: float = 3900.0
+    #: Bands that a transposed reading is displaced by: the step between the pitches that a stream is read at.
+    shift_bands: int = 4
 
     @property
     def window_samples(self) -> int:
@@ -61,15 +65,27 @@ class FrontEnd:
 
     @cached_property
     def filters(self) -> NDArray[np.float32]:
-        """Triangles in log-frequency, (bins, bands), each of sum 1."""
+        """Triangles in log-frequency, (bins, shift_bands + bands), each of sum 1; the lowest are for reading lower."""
         spacing = np.log(self.high_hz / self.low_hz) / (self.bands - 1)
         bins_hz = np.arange(self.frame_samples // 2 + 1) * self.sample_rate_hz / self.frame_samples
         position = (np.log(np.maximum(bins_hz, 1.0)) - np.log(self.low_hz)) / spacing
-        weights = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(self.bands)))
+        weights = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(-self.shift_bands, self.bands)))
         return np.asarray(weights / weights.sum(axis=0), dtype=np.float32)
 
+    def pitch_ratio(self, shift: int) -> float:
+        """The transposition that a reading undoes, as a ratio of frequencies."""
+        return float((self.high_hz / self.low_hz) ** (self.shift_bands * shift / (self.bands - 1)))
+
+    def band_numbers(self, shift: int) -> NDArray[np.int64]:
+        """Which of the filters' bands a reading takes, (bands,): `shift` +1 undoes a transposition up by `shift_bands`.
+
+        Above the highest band there is nothing to read at this sample rate; the highest stands in.
+        """
+        numbers = np.arange(self.bands) + self.shift_bands * (1 + shift)
+        return np.minimum(numbers, self.shift_bands + self.bands - 1)
+
     def log_power(self, samples: Samples) -> NDArray[np.float32]:
-        """Give (..., frames, bands) natural log of power for (..., n) samples, for every whole frame."""
+        """Give (..., frames, shift_bands + bands) natural log of power for (..., n) samples, for every whole frame."""
         framed = sliding_window_view(samples, self.frame_samples, axis=-1)[..., :: self.step_samples, :]
         spectrum = np.fft.rfft(framed * self.taper, axis=-1)
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
@@ -88,6 +104,8 @@ class Fingerprint:
         self.hop_samples = front_end.hop_samples
         self.window_s = front_end.window_samples / front_end.sample_rate_hz
         self.hop_s = front_end.hop_samples / front_end.sample_rate_hz
+        self.pitch_ratios = tuple(front_end.pitch_ratio(shift) for shift in _SHIFTS)
+        self._bands = tuple(front_end.band_numbers(shift) for shift in _SHIFTS)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -96,30 +114,48 @@ class Fingerprint:
 
     def embed(self, windows: Samples) -> Vectors:
         """Give (B, dimension) rows of norm 1 for (B, window_samples) in [-1, 1]."""
-        if windows.ndim != 2 or windows.shape[1] != self.window_samples:
-            raise ValueError(f"windows are {windows.shape}, not (B, {self.window_samples})")
-        return self._vectors(
-            [
-                self.front_end.log_power(windows[start : start + _BATCH_WINDOWS])
-                for start in range(0, len(windows), _BATCH_WINDOWS)
-            ]
-        )
+        return self._read(windows, 1)[:, 0]
+
+    def read(self, windows: Samples) -> Vectors:
+        """Give (B, len(pitch_ratios), dimension): each window as it is, then as if it had been transposed."""
+        return self._read(windows, len(self.pitch_ratios))
 
     def embed_span(self, samples: Samples) -> Vectors:
         """Give a row for every whole window of a contiguous signal (n,); none when it is shorter than a window."""
+        return self._read_span(samples, 1)[:, 0]
+
+    def read_span(self, samples: Samples) -> Vectors:
+        """As `embed_span`, with every reading of each window: (N, len(pitch_ratios), dimension)."""
+        return self._read_span(samples, len(self.pitch_ratios))
+
+    def _read(self, windows: Samples, readings: int) -> Vectors:
+        if windows.ndim != 2 or windows.shape[1] != self.window_samples:
+            raise ValueError(f"windows are {windows.shape}, not (B, {self.window_samples})")
+        starts = range(0, len(windows), _BATCH_WINDOWS)
+        made = [self._vectors(self.front_end.log_power(windows[at : at + _BATCH_WINDOWS]), readings) for at in starts]
+        return np.concatenate(made) if made else self._none(readings)
+
+    def _read_span(self, samples: Samples, readings: int) -> Vectors:
         if samples.ndim != 1:
             raise ValueError(f"a span is (n,), not {samples.shape}")
         count = 1 + (len(samples) - self.window_samples) // self.hop_samples
         if count < 1:
-            return np.empty((0, self.dimension), dtype=np.float32)
+            return self._none(readings)
         frames, hop = self.front_end.frames, self.front_end.hop_frames
         log_power = self.front_end.log_power(samples)
         windows = sliding_window_view(log_power, frames, axis=0)[::hop][:count].transpose(0, 2, 1)
-        return self._vectors([windows[start : start + _BATCH_WINDOWS] for start in range(0, count, _BATCH_WINDOWS)])
+        starts = range(0, count, _BATCH_WINDOWS)
+        return np.concatenate([self._vectors(windows[at : at + _BATCH_WINDOWS], readings) for at in starts])
 
-    def _vectors(self, batches: list[NDArray[np.float32]]) -> Vectors:
-        made = [self._session.run(["vectors"], {"log_power": np.ascontiguousarray(batch)})[0] for batch in batches]
-        return np.concatenate(made) if made else np.empty((0, self.dimension), dtype=np.float32)
+    def _vectors(self, log_power: NDArray[np.float32], readings: int) -> Vectors:
+        made = [
+            self._session.run(["vectors"], {"log_power": np.ascontiguousarray(log_power[..., bands])})[0]
+            for bands in self._bands[:readings]
+        ]
+        return np.stack(made, axis=1)
+
+    def _none(self, readings: int) -> Vectors:
+        return np.empty((0, readings, self.dimension), dtype=np.float32)
 
 
 def load(models: Path = MODELS, *, threads: int = 1) -> Fingerprint:

@@ -78,6 +78,7 @@ class Panns:
     hop_samples = HOP_SAMPLES
     window_s = WINDOW_SAMPLES / SAMPLE_RATE_HZ
     hop_s = HOP_SAMPLES / SAMPLE_RATE_HZ
+    pitch_ratios = (1.0,)
     dimension = DIMENSION
 
     def __init__(self, *, network: Any, weights_id: str, common: Vectors | None = None, threads: int = 1) -> None:
@@ -98,6 +99,14 @@ class Panns:
     def embed_span(self, samples: Samples) -> Vectors:
         """Give a row for every whole window of a contiguous signal (n,); none when it is shorter than a window."""
         return normalise(self.raw_span(samples), common=self.common)
+
+    def read(self, windows: Samples) -> Vectors:
+        """As `embed`, (B, 1, dimension): similar sound is not sought at other pitches."""
+        return self.embed(windows)[:, np.newaxis]
+
+    def read_span(self, samples: Samples) -> Vectors:
+        """As `embed_span`, (N, 1, dimension)."""
+        return self.embed_span(samples)[:, np.newaxis]
 
     def raw(self, windows: Samples) -> Vectors:
         """The network's own embeddings, (B, 2048), neither centred nor scaled."""

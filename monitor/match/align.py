@@ -6,6 +6,7 @@ references would decide what is suspected, `advance` takes the similarities with
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from uuid import UUID
 
 import numpy as np
 
-from monitor.match.line import Fit, Floats, Line, Plane, fit_line
+from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, Plane, fit_line
 from monitor.match.run import COVERED_SHARE, Run
 from monitor.match.score import Calibration
 from monitor.types import Hit, Match, MatchEvent, MatchState, Neighbour
@@ -28,9 +29,18 @@ _REANCHOR_S = 8.0
 _UPDATE_S = 5.0
 #: Another recording this much nearer explains a window: this one cannot be sounding beside it.
 _EXPLAINED_MARGIN = 0.25
+#: Windows of two references this much less alike than one of them is to the stream are still versions of one piece:
+#: they are compared up to half a hop off.
+_VERSION_MARGIN = 0.15
+#: A repetition that says so much more than the line that a match is on was what played all along.
+_REPETITION_NATS = 3.0
 _MOST_CANDIDATES = 6
 #: A young run's tempo is sought in such steps: over ten seconds they differ by less than half a window.
 _TEMPO_STEP_RATIO = 0.015
+_FAR_STEP_RATIO = 0.03
+#: What hardly any station does must be the better shown, since it is sought in so many more places.
+_FAR_TEMPO_NATS = 2.0
+_TRANSPOSED_NATS = 3.0
 #: A candidate is judged on so much of the look-back; all of it once it is a match, which finds its true start.
 _CANDIDATE_LOOK_BACK_S = 14.0
 #: What a match is again that an interruption of listening had ended.
@@ -50,7 +60,9 @@ class Options:
     #: Time without support, heard or not, that ends an airing.
     max_gap_s: float = 30.0
     #: Tempo is sought from 1 - this to 1 + this.
-    tempo_max_ratio: float = 0.06
+    tempo_max_ratio: float = 0.25
+    #: Whether windows are read at other pitches too.
+    any_pitch: bool = True
     look_back_s: float = 30.0
 
 
@@ -61,6 +73,7 @@ class Stretch:
     reference_id: str
     start_s: float
     end_s: float
+    reading: int = 0
 
 
 class Aligner:
@@ -153,6 +166,7 @@ class Aligner:
                 reference_id=neighbour.reference_id,
                 reference_start_s=neighbour.reference_start_s,
                 similarity=neighbour.similarity,
+                reading=neighbour.reading,
             )
             for neighbour in neighbours
         ]
@@ -173,6 +187,7 @@ class Aligner:
                     reference_id=run.reference_id,
                     start_s=max(now_s - reach_s - self._window_s, 0.0),
                     end_s=max(now_s + 2 * self._window_s, 0.0),
+                    reading=run.reading,
                 )
             )
         return stretches
@@ -187,14 +202,14 @@ class Aligner:
             fitted.append((run, None if plane is None else self._fit(run, plane)))
         # What was told first keeps its windows; among candidates the strongest goes first.
         fitted.sort(key=lambda pair: (pair[0].state is None, -pair[0].evidence_nats))
-        explained: list[tuple[Run, Fit]] = []
+        sounding = [(run, fit) for run, fit in fitted if fit is not None and self._sounds(run)]
         for run, fit in fitted:
             if fit is None:
                 continue
             run.settle(float(fit.window_starts_s[0]))
-            run.follow(fit, self._unexplained(run, fit, explained))
-            if run.state is not None or run.evidence_nats >= self.options.provisional_nats:
-                explained.append((run, fit))
+            run.follow(fit, self._unexplained(run, fit, sounding))
+            if self._sounds(run) and all(run is not other for other, _ in sounding):
+                sounding.append((run, fit))
         self._adopt()
         return list(self._events())
 
@@ -241,14 +256,16 @@ class Aligner:
 
     def _explains(self, run: Run, hit: Hit) -> bool:
         """Whether a run already follows this hit: tolerances under a window would split one airing in several."""
-        if run.reference_id != hit.reference_id:
+        if run.reference_id != hit.reference_id or (run.state is None and run.reading != hit.reading):
             return False
         return abs(run.line.reference_at(hit.window_start_s) - hit.reference_start_s) <= self._window_s
 
     def _suspect(self, hit: Hit) -> None:
         """Start a candidate from a hit that agrees with an earlier one, or that is strong enough alone."""
         agreeing = [
-            earlier for earlier in self._hits if earlier.reference_id == hit.reference_id and self._agree(earlier, hit)
+            earlier
+            for earlier in self._hits
+            if (earlier.reference_id, earlier.reading) == (hit.reference_id, hit.reading) and self._agree(earlier, hit)
         ]
         nats = float(self._calibration.log_likelihood_ratio(np.array(hit.similarity)))
         if not agreeing and nats < self.options.provisional_nats:
@@ -262,6 +279,7 @@ class Aligner:
         self._runs.append(
             Run(
                 reference_id=hit.reference_id,
+                reading=hit.reading,
                 line=Line(origin_s=hit.window_start_s - hit.reference_start_s, tempo_ratio=1.0),
                 born_s=hit.window_start_s,
                 first_s=hit.window_start_s,
@@ -285,7 +303,7 @@ class Aligner:
         most = self.options.tempo_max_ratio
         tempi: Floats = np.array([0.0, -0.004, 0.004]) + run.line.tempo_ratio
         if young:
-            tempi = np.concatenate([np.arange(-most, most + 1e-9, _TEMPO_STEP_RATIO) + 1.0, tempi[:1]])
+            tempi = np.append(_tempi(most), run.line.tempo_ratio)
         shifts_s = np.array([0, -1, 1, -2, 2]) * (self._hop_s / 2)
         lines = [
             Line(origin_s=pivot_s - (pivot_reference_s + shift_s) / tempo, tempo_ratio=tempo)
@@ -301,26 +319,36 @@ class Aligner:
             most_tempo_ratio=most,
         )
 
-    def _unexplained(self, run: Run, fit: Fit, explained: Sequence[tuple[Run, Fit]]) -> Floats:
-        """The run's evidence without the windows that a stronger run explains.
+    def _sounds(self, run: Run) -> bool:
+        return run.state is not None or _belief(run) >= self.options.provisional_nats
 
-        A second line through the same reference (a loop, a chorus) earns only what it says more than the first;
-        another reference earns nothing where the first is so near that nothing else can be sounding.
+    def _unexplained(self, run: Run, fit: Fit, sounding: Sequence[tuple[Run, Fit]]) -> Floats:
+        """The run's evidence without the windows that another run explains.
+
+        A second line through the same reference (a loop, a chorus) earns only what it says more than the first.
+        Another reference earns nothing where it is no nearer to the stream than to the one that is nearer still: it is
+        a version of the same piece, and only the nearest version is sounding. Nor does a candidate where the other is
+        so near that nothing else can be sounding.
         """
         nats = fit.nats.copy()
-        for other, theirs in explained:
+        run.outshone = False
+        for other, theirs in sounding:
             if other is run:
                 continue
             size = min(len(nats), len(theirs.nats))
-            starts = fit.window_starts_s[-size:]
+            starts, mine, nearer = fit.window_starts_s[-size:], fit.similarities[-size:], theirs.similarities[-size:]
             within = (starts >= other.first_s) & (starts <= other.last_s)
             tail = nats[-size:]
             if other.reference_id == run.reference_id:
                 if run.state is None:
                     tail[within] = np.minimum(tail, tail - theirs.nats[-size:])[within]
-            else:
-                beaten = within & (theirs.similarities[-size:] > fit.similarities[-size:] + _EXPLAINED_MARGIN)
-                tail[beaten] = np.minimum(tail[beaten], 0.0)
+                continue
+            alike = np.einsum("wd,wd->w", fit.vectors[-size:], theirs.vectors[-size:])
+            beaten = within & (nearer > mine) & (alike > mine - _VERSION_MARGIN)
+            run.outshone |= bool(beaten.any())
+            if run.state is None:
+                beaten |= within & (nearer > mine + _EXPLAINED_MARGIN)
+            tail[beaten] = np.minimum(tail[beaten], 0.0)
         return nats
 
     def _adopt(self) -> None:
@@ -332,7 +360,7 @@ class Aligner:
             for candidate in [other for other in self._runs if other.state is None]:
                 if candidate.reference_id != run.reference_id or candidate.last_s <= run.last_s + 2 * self._hop_s:
                     continue
-                if candidate.evidence_nats < self.options.provisional_nats / 2:
+                if _belief(candidate) < self.options.provisional_nats / 2:
                     continue
                 apart_s = abs(candidate.line.reference_at(self._now_s) - run.line.reference_at(self._now_s))
                 after_gap = self._gap_end_s > run.last_s and apart_s <= _REANCHOR_S
@@ -371,7 +399,7 @@ class Aligner:
         run.known_start = (told.start_s, reference_start_s if same_clock else told.reference_start_s)
         run.settle(np.inf)
         run.settled_until_s = run.last_s
-        run.line, run.last_s = candidate.line, candidate.last_s
+        run.reading, run.line, run.last_s = candidate.reading, candidate.line, candidate.last_s
         run.recent = {start: value for start, value in candidate.recent.items() if start > run.settled_until_s}
         run.evidence_nats = run.settled_nats + sum(nats for nats, _ in run.recent.values() if nats > 0)
         self._runs.remove(candidate)
@@ -402,20 +430,25 @@ class Aligner:
         )
         if twin or self._now_s - max(run.last_s, run.born_s) > _CANDIDATE_PATIENCE_S:
             self._runs.remove(run)
-        elif run.evidence_nats >= self.options.provisional_nats:
-            if (rival := self._rival(run)) is not None:
-                # Its evidence is only what it says more than the rival: so much more, and the rival's line was wrong.
-                if run.evidence_nats >= self.options.confirmed_nats:
-                    self._take_over(rival, run, same_clock=True)
-                return
+        elif (rival := self._rival(run)) is not None:
+            # Its evidence is only what it says more than the rival: so much more, and the rival's line was wrong.
+            if _belief(run) >= _REPETITION_NATS:
+                self._take_over(rival, run, same_clock=True)
+        elif _belief(run) >= self.options.provisional_nats:
             run.state = MatchState.PROVISIONAL
             run.match_id = self._new_id(run.first_s)
             yield self._event(run)
             yield from self._judge_match(run)
 
     def _judge_match(self, run: Run) -> Iterator[MatchEvent]:
+        if run.outshone and _belief(run) < self.options.provisional_nats:
+            # What sounds is another version of the piece, which has its own row.
+            run.state = MatchState.RETRACTED
+            yield self._event(run)
+            self._runs.remove(run)
+            return
         length_s = run.last_s - run.first_s + 2 * (COVERED_SHARE - 0.5) * self._window_s + self._hop_s + self._window_s
-        believed = run.evidence_nats >= self.options.confirmed_nats and length_s >= self.options.min_length_s
+        believed = _belief(run) >= self.options.confirmed_nats and length_s >= self.options.min_length_s
         if run.state is MatchState.PROVISIONAL and believed:
             run.state = MatchState.CONFIRMED
             yield self._event(run)
@@ -457,3 +490,17 @@ class Aligner:
         run.sequence += 1
         run.told_s = run.last_s
         return event
+
+
+def _belief(run: Run) -> float:
+    """The run's evidence in nats, less what its tempo and its pitch are unlikely by."""
+    far = abs(run.line.tempo_ratio - 1.0) > NEAR_TEMPO_RATIO
+    return run.evidence_nats - far * _FAR_TEMPO_NATS - (run.reading != 0) * _TRANSPOSED_NATS
+
+
+@functools.cache
+def _tempi(most_ratio: float) -> Floats:
+    """The tempi to try for a young run, fine near the recording's own."""
+    fine = np.arange(-min(most_ratio, NEAR_TEMPO_RATIO), min(most_ratio, NEAR_TEMPO_RATIO) + 1e-9, _TEMPO_STEP_RATIO)
+    far = np.arange(NEAR_TEMPO_RATIO + _FAR_STEP_RATIO, most_ratio + 1e-9, _FAR_STEP_RATIO)
+    return np.asarray(1.0 + np.concatenate([fine, far, -far]), dtype=np.float64)

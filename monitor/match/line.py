@@ -24,8 +24,11 @@ Floats = NDArray[np.float64]
 _TEMPO_PRIOR_S2 = 4.0
 #: Most suspicions come to nothing: only a line with some evidence is looked at closely.
 _WORTH_REFINING_NATS = 1.0
-#: Most airings are at the recording's own tempo: another one must explain so much more.
+#: Most airings are at the recording's own tempo, nearly all others near it: another must explain so much more.
 _CHANGED_TEMPO_NATS = 2.0
+_FAR_TEMPO_NATS = 4.0
+_SAME_TEMPO_RATIO = 0.005
+NEAR_TEMPO_RATIO = 0.06
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +55,8 @@ class Plane:
     reference_hop_s: float
     #: Shape (W, R); NaN where the stream or the reference was silent.
     similarities: Floats
+    #: The reference's own windows, (R, d); zeros where it was silent.
+    vectors: Vectors
 
     def since(self, start_s: float) -> Plane:
         """The plane of the windows that start at `start_s` or later."""
@@ -81,12 +86,15 @@ def make_plane(
     similarities = np.full((len(window_starts_s), int(columns[-1]) + 1), np.nan)
     similarities[:, columns] = window_vectors @ reference_vectors.T
     similarities[~np.any(window_vectors, axis=1)] = np.nan
+    vectors = np.zeros((similarities.shape[1], reference_vectors.shape[1]), dtype=np.float32)
+    vectors[columns] = reference_vectors
     return Plane(
         reference_id=reference_id,
         window_starts_s=window_starts_s,
         reference_start_s=float(reference_starts_s[0]),
         reference_hop_s=reference_hop_s,
         similarities=similarities,
+        vectors=vectors,
     )
 
 
@@ -102,6 +110,8 @@ class Fit:
     similarities: Floats
     #: Reference times of the windows that were compared, shape (W,).
     reference_starts_s: Floats
+    #: The reference's windows themselves, (W, d); zeros where it has none.
+    vectors: Vectors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,8 +152,11 @@ def fit_line(
     columns = _columns(plane, lines)
     nats = padded[np.arange(len(starts)), columns]
     _, _, evidence = _segments(nats)
-    changed = np.array([abs(line.tempo_ratio - 1.0) > 0.005 for line in lines])
-    best = int(np.argmax(evidence - changed * _CHANGED_TEMPO_NATS))
+    change = np.abs(np.array([line.tempo_ratio for line in lines]) - 1.0)
+    prior = np.select(
+        [change <= _SAME_TEMPO_RATIO, change <= NEAR_TEMPO_RATIO], [0.0, _CHANGED_TEMPO_NATS], _FAR_TEMPO_NATS
+    )
+    best = int(np.argmax(evidence - prior))
     line = lines[best]
     if evidence[best] >= _WORTH_REFINING_NATS:
         for _ in range(2):  # the second time, the neighbouring columns lie evenly around the line
@@ -156,6 +169,7 @@ def fit_line(
         nats=nats[best],
         similarities=similarities[np.arange(len(starts)), column],
         reference_starts_s=plane.reference_start_s + column * plane.reference_hop_s,
+        vectors=np.concatenate([plane.vectors, np.zeros_like(plane.vectors[:1])])[column],
     )
 
 

@@ -29,6 +29,8 @@ class Run:
     #: Stream times of the first and last window of the segment with the largest evidence.
     first_s: float
     last_s: float
+    #: The pitch at which the stream is read, as the embedder numbers its readings.
+    reading: int = 0
     #: Evidence of windows that have left the look-back, and of the best segment in all.
     settled_nats: float = 0.0
     evidence_nats: float = 0.0
@@ -46,6 +48,8 @@ class Run:
     told_s: float = -np.inf
     #: Similarity of the newest window on the line; NaN where nothing was heard.
     latest_similarity: float = np.nan
+    #: Whether some window is explained by a nearer version of the same piece.
+    outshone: bool = False
     #: Windows up to here are settled: what they said is in the sums and is not asked again.
     settled_until_s: float = -np.inf
     #: An interruption of listening has ended the match; it goes on, under its id, if the airing does.
@@ -89,6 +93,7 @@ class Run:
                     reference_id=self.reference_id,
                     reference_start_s=float(reference_start),
                     similarity=float(similarity),
+                    reading=self.reading,
                 ),
             )
             for start, value, similarity, reference_start in zip(

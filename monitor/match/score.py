@@ -52,7 +52,6 @@ class Calibration:
         nats = np.interp(np.nan_to_num(similarity, nan=0.0), self.similarities, self.nats)
         return np.where(np.isnan(similarity), 0.0, nats)
 
-
     def edge_ratio(self, similarity: NDArray[np.floating]) -> NDArray[np.float64]:
         """As `log_likelihood_ratio`, for the windows beside a match that is believed."""
         if self.edge_nats is None:

@@ -24,6 +24,8 @@ class Condition:
     name: str
     degrade: Degrade
     rate: float = 1.0
+    #: The reading of the embedder at which such windows are compared.
+    reading: int = 0
     #: Take the signals from copies that went through a codec.
     coded: bool = False
     #: Another piece of the catalog sounds too: to find it is no mistake, and says nothing about the others.
@@ -46,8 +48,12 @@ def conditions(beds: Beds) -> Iterator[Condition]:
     yield Condition(name="limiter", degrade=_limited)
     for rate in (1.02, 0.95):
         yield Condition(name=f"speed_{rate}", degrade=_speed(rate), rate=rate)
-    yield Condition(name="tempo_1.04", degrade=_tempo(1.04), rate=1.04)
-    yield Condition(name="pitch_1.04", degrade=_pitch(1.04))
+    for rate in (1.04, 0.8, 1.22):
+        yield Condition(name=f"tempo_{rate}", degrade=_tempo(rate), rate=rate)
+    for ratio, reading in ((1.04, 0), (0.92, 0), (1.09, 2), (0.84, 1), (1.19, 2)):
+        yield Condition(name=f"pitch_{ratio}", degrade=_pitch(ratio), reading=reading)
+    for rate, reading in ((1.19, 2), (0.86, 1)):
+        yield Condition(name=f"speed_{rate}", degrade=_speed(rate), rate=rate, reading=reading)
 
 
 def _as_it_is(queries: Samples, _dice: np.random.Generator) -> Samples:

@@ -19,13 +19,29 @@ from monitor.embed.fingerprint import SMALLEST_POWER, FrontEnd
 from monitor.training.corpus import SAMPLE_RATE_HZ, Corpus
 
 #: A degraded window's neighbours in time that tempo may draw in: frames on each side.
-_SPARE_FRAMES = 3
-_SPEED = 0.06
-_TEMPO = 0.06
+_SPARE_FRAMES = 12
+#: As much as the spare frames bear.
+_STRETCH = 1.35
 _SHIFT_S = 0.3
 #: Both halves of a pair are transposed together by up to this factor: more pieces from the same recordings.
 _TRANSPOSE = 1.25
 _NOISE_S = 240
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How far time and pitch are taken apart: largest factors, as natural logs."""
+
+    #: Pitch that the network itself has to bear, besides whole shifts of the bands, which are undone for it.
+    pitch: float
+    tempo: float
+    #: Share of windows that are transposed by a whole shift and read back.
+    shifted: float
+
+
+#: What a network can learn from nothing, and what it can bear once it hears.
+NARROW = Reach(pitch=0.06, tempo=0.06, shifted=0.0)
+WIDE = Reach(pitch=0.10, tempo=0.25, shifted=0.45)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,35 +113,44 @@ def noises(dice: np.random.Generator, speech: NDArray[np.float32]) -> NDArray[np
 class Degrader:
     """Turns stretches of int16 into the log power of clean and of degraded windows. Seeded by its generator."""
 
-    def __init__(self, front_end: FrontEnd, over: Beds) -> None:
+    def __init__(self, front_end: FrontEnd, over: Beds, reach: Reach = NARROW) -> None:
         self._front_end = front_end
+        self._reach = reach
+        octaves = math.log2(front_end.high_hz / front_end.low_hz) / (front_end.bands - 1) * front_end.shift_bands
+        self._shift = octaves * math.log(2)
         self._beds = over
         self._samples = front_end.window_samples + 2 * _SPARE_FRAMES * front_end.step_samples
         self._filters = torch.from_numpy(front_end.filters)
         self._taper = torch.from_numpy(front_end.taper)
+        self._numbers = torch.from_numpy(np.stack([front_end.band_numbers(shift) for shift in (-1, 0, 1)]))
         hertz = torch.fft.rfftfreq(self._samples, 1 / SAMPLE_RATE_HZ)
         self._octave = torch.log2(hertz.clamp(min=30.0) / 1000)
 
     @property
     def stretch_samples(self) -> int:
         """Samples that the fastest, most shifted window reaches over."""
-        half = (self._samples / 2 + _SHIFT_S * SAMPLE_RATE_HZ) * _TRANSPOSE * (1 + _SPEED)
+        half = (self._samples / 2 + _SHIFT_S * SAMPLE_RATE_HZ) * _TRANSPOSE * math.exp(self._shift + WIDE.pitch)
         return 2 * (math.ceil(half) + 4)
 
     def pairs(self, anchors: Tensor, sources: Tensor, per_piece: int, dice: torch.Generator) -> tuple[Tensor, Tensor]:
         """Give (B, frames, bands) log power of the clean and of the degraded windows."""
-        count = len(anchors)
+        count, reach = len(anchors), self._reach
         together = torch.exp((torch.rand(count // per_piece, generator=dice) * 2 - 1) * math.log(_TRANSPOSE))
         together = torch.where(torch.rand(len(together), generator=dice) < 0.5, together, 1.0)
         together = together.repeat_interleave(per_piece)
         spare = _SPARE_FRAMES
-        clean = self.log_power(self._resample(anchors, together, torch.zeros(count)))[:, spare:-spare]
-        speed = 1 + _chance(0.6, count, dice) * _uniform(-_SPEED, _SPEED, count, dice)
-        shift = _uniform(-_SHIFT_S, _SHIFT_S, count, dice) * SAMPLE_RATE_HZ
-        heard = self.degrade(self._resample(sources, together * speed, shift * together), dice)
-        # A pitch change alone is a speed change with the tempo put back, so the two are drawn apart.
-        tempo = 1 + _chance(0.4, count, dice) * _uniform(-_TEMPO, _TEMPO, count, dice)
-        return clean, self._stretch(self.log_power(heard), tempo)
+        level = torch.zeros(count, dtype=torch.long)
+        clean = self.log_power(self._resample(anchors, together, torch.zeros(count)), level)[:, spare:-spare]
+        shift = _chance(reach.shifted, count, dice) * torch.sign(_uniform(-1, 1, count, dice))
+        pitch = _chance(0.6, count, dice) * _uniform(-reach.pitch, reach.pitch, count, dice)
+        speed = torch.exp(pitch + shift * self._shift)
+        # A change of speed moves both; with the tempo drawn anew it is one of pitch alone, or of both apart.
+        rate = torch.exp(_chance(0.5, count, dice) * _uniform(-reach.tempo, reach.tempo, count, dice))
+        rate = torch.where(_chance(0.5, count, dice) > 0, rate, speed)
+        tempo = (rate / speed).clamp(1 / _STRETCH, _STRETCH)
+        offset = _uniform(-_SHIFT_S, _SHIFT_S, count, dice) * SAMPLE_RATE_HZ
+        heard = self.degrade(self._resample(sources, together * speed, offset * together), dice)
+        return clean, self._stretch(self.log_power(heard, shift.long()), tempo)
 
     def degrade(self, signal: Tensor, dice: torch.Generator) -> Tensor:
         """Degrade (B, n) signals, each by its own draw; about one in eight is left as it is."""
@@ -149,19 +174,34 @@ class Degrader:
         signal = torch.where((_chance(0.25, count, dice) * some)[:, None] > 0, clipped, signal)
         return self._faded(signal, dice, some)
 
-    def log_power(self, signal: Tensor) -> Tensor:
-        """Give (B, frames, bands) natural log of power: the same front end as the embedder's, in torch."""
+    def log_power(self, signal: Tensor, shift: Tensor) -> Tensor:
+        """Give (B, frames, bands) natural log of power: the same front end as the embedder's, in torch.
+
+        `shift` (B,), -1, 0 or 1, is the reading of each.
+        """
         framed = signal.unfold(-1, self._front_end.frame_samples, self._front_end.step_samples)
         spectrum = torch.view_as_real(torch.fft.rfft(framed * self._taper)).square().sum(-1)
-        return torch.log(spectrum @ self._filters + SMALLEST_POWER)
+        made = torch.log(spectrum @ self._filters + SMALLEST_POWER)
+        numbers = self._numbers[shift + 1][:, None, :].expand(-1, made.shape[1], -1)
+        return torch.gather(made, 2, numbers)
 
     def _resample(self, stretches: Tensor, speed: Tensor, shift: Tensor) -> Tensor:
-        """Read each stretch at its own speed around its centre plus shift; four-point Hermite interpolation."""
+        """Read each stretch at its own speed around its centre plus shift; four-point Hermite interpolation.
+
+        What a faster reading would fold back from above the band is taken off first.
+        """
+        stretches = stretches.float() / 32768
+        fast = (speed > 1.02).nonzero().flatten()
+        if len(fast):
+            spectrum = torch.fft.rfft(stretches[fast])
+            share = torch.arange(spectrum.shape[1]) / spectrum.shape[1]
+            spectrum = spectrum * (share < 1 / speed[fast][:, None])
+            stretches = stretches.index_copy(0, fast, torch.fft.irfft(spectrum, stretches.shape[1]))
         steps = torch.arange(self._samples) - self._samples / 2
         position = stretches.shape[1] / 2 + shift[:, None] + speed[:, None] * steps
         whole = position.floor().long().clamp(1, stretches.shape[1] - 3)
         part = (position - whole).clamp(0, 1)
-        before, here, after, beyond = (torch.gather(stretches, 1, whole + tap).float() / 32768 for tap in (-1, 0, 1, 2))
+        before, here, after, beyond = (torch.gather(stretches, 1, whole + tap) for tap in (-1, 0, 1, 2))
         slope, bend = (after - before) / 2, before - 2.5 * here + 2 * after - beyond / 2
         curve = (beyond - before) / 2 + 1.5 * (here - after)
         return ((curve * part + bend) * part + slope) * part + here

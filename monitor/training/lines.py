@@ -107,7 +107,7 @@ async def _suspicions(catalog: _Catalog, embedder: Fingerprint, signal: Samples)
     found: list[float] = []
     for number, vector in enumerate(_embed(embedder, signal)):
         if vector.any():
-            await tracker.step(number * embedder.hop_s, vector, catalog.search(vector))
+            await tracker.step(number * embedder.hop_s, vector[np.newaxis], catalog.search(vector))
             found += [similarity for similarity in aligner.suspicions if not np.isnan(similarity)]
     return found
 

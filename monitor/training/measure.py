@@ -82,7 +82,7 @@ def measure(
         dice = np.random.default_rng([seed, number])
         asked = draw(corpus, catalog, coded=True, count=queries, seed=seed) if condition.coded else plain
         heard = condition.degrade(asked.signals, dice)[:, : round(max(_SEQUENCES_S) * SAMPLE_RATE_HZ)]
-        vectors = _embedded(embedder, heard)
+        vectors = _embedded(embedder, heard, condition.reading)
         truth = _true_rows(embedder, catalog, asked, condition.rate, vectors.shape[1])
         same[condition.name] = np.einsum("qwd,qwd->qw", vectors, catalog.vectors[truth])
         anything = dice.integers(0, len(catalog.vectors), truth.shape)
@@ -93,7 +93,7 @@ def measure(
         shares = [_right(catalog, window.row, asked.piece, alike)]
         for length_s in _SEQUENCES_S:
             count = _windows(embedder, length_s)
-            found = _search(catalog, vectors[:, :count], alike, asked.piece)
+            found = _search(catalog, vectors[:, :count], alike, asked.piece, condition.rate)
             shares.append(_right(catalog, found.row, asked.piece, alike))
             if not condition.two_pieces:
                 sequence_best[length_s] = max(sequence_best[length_s], float(found.other_score.max()))
@@ -174,8 +174,8 @@ def _windows(embedder: Fingerprint, length_s: float) -> int:
     return 1 + (round(length_s * SAMPLE_RATE_HZ) - embedder.window_samples) // embedder.hop_samples
 
 
-def _embedded(embedder: Fingerprint, signals: Samples) -> Vectors:
-    return np.stack([embedder.embed_span(signal) for signal in signals])
+def _embedded(embedder: Fingerprint, signals: Samples, reading: int = 0) -> Vectors:
+    return np.stack([embedder.read_span(signal)[:, reading] for signal in signals])
 
 
 def _true_rows(
@@ -188,15 +188,18 @@ def _true_rows(
     return catalog.first[queries.piece][:, None] + np.clip(number, 0, catalog.count[queries.piece][:, None] - 1)
 
 
-def _search(catalog: Catalog, vectors: Vectors, alike: NDArray[np.bool_], own: NDArray[np.int64]) -> Found:
-    """Find the run of rows whose mean similarity to (Q, windows, dimension) is highest; `own` piece -1 is none."""
+def _search(
+    catalog: Catalog, vectors: Vectors, alike: NDArray[np.bool_], own: NDArray[np.int64], rate: float = 1.0
+) -> Found:
+    """Find the rows, a run at `rate`, whose mean similarity to (Q, windows, dimension) is highest; own -1 is none."""
     windows = vectors.shape[1]
-    last = len(catalog.vectors) - windows + 1
-    whole = catalog.piece[:last] == catalog.piece[windows - 1 :]
+    steps = [round(rate * number) for number in range(windows)]
+    last = len(catalog.vectors) - steps[-1]
+    whole = catalog.piece[:last] == catalog.piece[steps[-1] :]
     rows, other_rows, other_scores = [], [], []
     for start in range(0, len(vectors), _BLOCK):
         block = vectors[start : start + _BLOCK]
-        score = sum(catalog.vectors[step : step + last] @ block[:, step].T for step in range(windows)) / windows
+        score = sum(catalog.vectors[step : step + last] @ block[:, at].T for at, step in enumerate(steps)) / windows
         score = np.where(whole[:, None], score, -1.0).T
         rows.append(score.argmax(axis=1))
         for line, piece in zip(score, own[start : start + _BLOCK], strict=True):

@@ -18,6 +18,8 @@ _CODED_SHARE = 0.35
 _OTHER_SHARE = 0.10
 _LONGEST_WEIGHT_S = 240.0
 _QUIETEST = 0.001
+#: Batches whose music is of one package: its style, instruments and tempi are what impostors are made of.
+_ONE_PACKAGE_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +52,20 @@ class Pairs:
         self._coded = [(by_path[item.path], item) for item in coded]
         lengths = np.array([item.samples / SAMPLE_RATE_HZ for item in self._music])
         self._weights = np.sqrt(np.minimum(lengths, _LONGEST_WEIGHT_S))
-        self._weights /= self._weights.sum()
+        self._packages = np.array([item.package for item in self._music])
 
     def batch(self, step: int) -> Batch:
         """Draw the batch of one step."""
         dice = np.random.default_rng([self._seed, step])
         anchors, sources, pieces, times = [], [], [], []
+        weights = self._weights / self._weights.sum()
+        alone = dice.random() < _ONE_PACKAGE_SHARE
+        if alone:
+            package = self._packages[dice.choice(len(weights), p=weights)]
+            weights = np.where(self._packages == package, self._weights, 0.0)
+            weights /= weights.sum()
         for _ in range(PAIRS // PER_PIECE):
-            number, item, coded = self._piece(dice)
+            number, item, coded = self._piece(dice, weights, alone=alone)
             shift = coded.codec_start_samples if coded else 0
             for time in self._times(dice, coded or item):
                 anchor = self._cut(item, time + shift)
@@ -69,14 +77,18 @@ class Pairs:
             anchors=np.stack(anchors), sources=np.stack(sources), pieces=np.array(pieces), times_s=np.array(times)
         )
 
-    def _piece(self, dice: np.random.Generator) -> tuple[int, Item, Item | None]:
-        if dice.random() < _CODED_SHARE and self._coded:
-            number, coded = self._coded[dice.integers(len(self._coded))]
-            return number, self._music[number], coded
+    def _piece(
+        self, dice: np.random.Generator, weights: NDArray[np.float64], *, alone: bool
+    ) -> tuple[int, Item, Item | None]:
+        if dice.random() < _CODED_SHARE:
+            coded = [(number, item) for number, item in self._coded if weights[number] > 0] if alone else self._coded
+            if coded:
+                number, copy = coded[dice.integers(len(coded))]
+                return number, self._music[number], copy
         if dice.random() < _OTHER_SHARE and self._others:
             number = int(dice.integers(len(self._others)))
             return len(self._music) + number, self._others[number], None
-        number = int(dice.choice(len(self._music), p=self._weights))
+        number = int(dice.choice(len(self._music), p=weights))
         return number, self._music[number], None
 
     def _times(self, dice: np.random.Generator, item: Item) -> list[int]:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from monitor.embed.fingerprint import FrontEnd
 from monitor.training.corpus import Corpus
-from monitor.training.degrade import Degrader, beds
+from monitor.training.degrade import NARROW, WIDE, Degrader, beds
 from monitor.training.network import Network, standardise
 from monitor.training.pairs import NEAR_S, PER_PIECE, Batch, Pairs
 
@@ -29,6 +29,8 @@ _RATE = 2e-3
 _WEIGHT_DECAY = 0.02
 _WARM_UP_STEPS = 100
 _AVERAGE = 0.995
+#: The share of the budget that goes to the narrow reach of time and pitch, before the wide one. Each cools down.
+_NARROW_SHARE = 0.6
 #: Clean windows this alike (cosine of standardised log power) are taken for repeats of one sound, not for negatives.
 _REPEAT = 0.93
 _TELL_STEPS = 25
@@ -105,12 +107,14 @@ def train(
     if checkpoint.is_file():
         run.restore(checkpoint)
         say(f"goes on from step {run.step}")
-    degrader = Degrader(front_end, beds(corpus, development=False, seed=seed))
-    pairs = Pairs(corpus, development=False, stretch_samples=degrader.stretch_samples, seed=seed)
+    laid = beds(corpus, development=False, seed=seed)
+    narrow, wide = Degrader(front_end, laid, NARROW), Degrader(front_end, laid, WIDE)
+    pairs = Pairs(corpus, development=False, stretch_samples=wide.stretch_samples, seed=seed)
     check: list[tuple[Tensor, Tensor]] = []
 
     def prepare(step: int) -> Prepared:
         batch = pairs.batch(step)
+        degrader = narrow if budget.share(step, run.minutes) < _NARROW_SHARE else wide
         return batch, *_windows(batch, degrader, torch.Generator().manual_seed(seed * 1_000_003 + step))
 
     losses: list[float] = []
@@ -121,7 +125,7 @@ def train(
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as ahead:
         coming = ahead.submit(prepare, run.step)
         while (share := budget.share(run.step, run.minutes)) < 1.0:
-            rate = _RATE * min(1.0, (run.step + 1) / _WARM_UP_STEPS) * 0.5 * (1 + math.cos(math.pi * share))
+            rate = _RATE * min(1.0, (run.step + 1) / _WARM_UP_STEPS) * _cooled(share)
             for group in run.optimiser.param_groups:
                 group["lr"] = max(rate, 1e-6)
             prepared = coming.result()
@@ -150,9 +154,16 @@ def train(
     return run
 
 
+def _cooled(share: float) -> float:
+    """Give the learning rate's share: half a cosine for each of the two reaches."""
+    if share < _NARROW_SHARE:
+        return 0.5 * (1 + math.cos(math.pi * share / _NARROW_SHARE))
+    return 0.4 * (1 + math.cos(math.pi * (share - _NARROW_SHARE) / (1 - _NARROW_SHARE)))
+
+
 def development_windows(corpus: Corpus, front_end: FrontEnd, *, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Draw the same pairs of clean and degraded development windows for every check of a run."""
-    degrader = Degrader(front_end, beds(corpus, development=True, seed=seed + 1))
+    degrader = Degrader(front_end, beds(corpus, development=True, seed=seed + 1), WIDE)
     pairs = Pairs(corpus, development=True, stretch_samples=degrader.stretch_samples, seed=seed + 1)
     return [
         _windows(pairs.batch(number), degrader, torch.Generator().manual_seed(number))

@@ -16,15 +16,15 @@ class Model:
     model_id, sample_rate_hz, window_s, hop_s, dimension = "simulated", 64, 2.0, 0.5, 8
     window_samples, hop_samples = 128, 32
 
-    def embed_span(self, samples):
+    def read_span(self, samples):
         count = 1 + (len(samples) - self.window_samples) // self.hop_samples
-        return np.ones((count, self.dimension), np.float32)
+        return np.ones((count, 1, self.dimension), np.float32)
 
 
 class Reader:
     name, references = "default", {}
 
-    async def search(self, vectors, k):
+    async def search_readings(self, windows, k):
         await asyncio.sleep(0.2)  # the blocks ahead fill up meanwhile
         raise UnreachableError("Milvus is away")
 

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import fields
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -28,6 +29,9 @@ class Model:
     def embed(self, samples):
         return samples
 
+    def read(self, samples):
+        return samples[:, np.newaxis]
+
 
 class Reader:
     """The simulated catalog, which can be away."""
@@ -35,11 +39,11 @@ class Reader:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog, self.away, self.searches, self.references = catalog, False, 0, {}
 
-    async def search(self, vectors, k):
+    async def search_readings(self, windows, k):
         self.searches += 1
         if self.away:
             raise UnreachableError("Milvus is away")
-        return [self.catalog.search(vector, k) for vector in vectors]
+        return [self.catalog.search(readings[0], k) for readings in windows]
 
     async def stretch(self, reference_id, start_s, end_s):
         if self.away:

@@ -77,7 +77,7 @@ async def test_what_a_clock_set_back_ends_is_told_though_the_catalog_is_away_the
     stream = list(windows(simulated, [Airing("piece-1", 0.0, 0.0, 40.0)], until_s=30, noise=0.2, seed=1))
     events = []
     for start_s, vector in stream:
-        events += await tracker.step(1000 + start_s, vector, simulated.search(vector, 10))
+        events += await tracker.step(1000 + start_s, vector[np.newaxis], simulated.search(vector, 10))
     assert events[-1].match.state is MatchState.CONFIRMED
     away = True
     tracker._stretches.clear()
@@ -85,7 +85,7 @@ async def test_what_a_clock_set_back_ends_is_told_though_the_catalog_is_away_the
     strong = [Neighbour(reference_id="piece-2", reference_start_s=0.0, similarity=1.0)]
     tracker.aligner.options = dataclasses.replace(tracker.aligner.options, provisional_nats=1.0)
     with pytest.raises(UnreachableError):
-        await tracker.step(start_s, vector, strong)
+        await tracker.step(start_s, vector[np.newaxis], strong)
     away = False
-    events = await tracker.step(start_s, vector, strong)
+    events = await tracker.step(start_s, vector[np.newaxis], strong)
     assert events[0].match.state is MatchState.ENDED

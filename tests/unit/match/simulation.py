@@ -4,7 +4,7 @@ are, and unlike all else. The search is brute force; nothing of the product is f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -111,10 +111,16 @@ class Listener:
         self.events: list[MatchEvent] = []
 
     def hear(self, start_s: float, vector: np.ndarray, *, shuffle: np.random.Generator | None = None) -> None:
+        """`vector` (d,), or (R, d) where the window was read at several pitches."""
+        readings = np.atleast_2d(vector)
         start_s += self.epoch_s
         self._ring = [(s, v) for s, v in self._ring if s > start_s - self.aligner.options.look_back_s]
-        self._ring.append((start_s, vector))
-        neighbours = self.catalog.search(vector, self.k)
+        self._ring.append((start_s, readings))
+        neighbours = [
+            replace(near, reading=number)
+            for number, reading in enumerate(readings)
+            for near in self.catalog.search(reading, self.k)
+        ]
         if shuffle is not None:
             names = list(self.catalog.recordings)
             neighbours = [
@@ -133,7 +139,7 @@ class Listener:
             planes[stretch] = make_plane(
                 reference_id=stretch.reference_id,
                 window_starts_s=np.array([s for s, _ in self._ring]),
-                window_vectors=np.stack([v for _, v in self._ring]),
+                window_vectors=np.stack([v[stretch.reading] for _, v in self._ring]),
                 reference_starts_s=starts[inside],
                 reference_vectors=self.catalog.vectors[stretch.reference_id][inside],
                 reference_hop_s=HOP_S,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.types import MatchState
-from tests.unit.match.simulation import Airing, Catalog, Listener, Recording, rows, windows
+from tests.unit.match.simulation import Airing, Catalog, Listener, Recording, rows, unit, windows
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,40 @@ def test_two_references_at_once_are_two_rows(catalog):
     one_row_each(events, airings, edge_s=2.0)
 
 
+def transposed(stream, *, reading):
+    """The stream as an embedder of three pitches reads one that was transposed: only one reading is like anything."""
+    noise = np.random.default_rng(77)
+    for start_s, vector in stream:
+        readings = unit(noise.standard_normal((3, len(vector))))
+        readings[reading] = vector
+        yield start_s, readings
+
+
+@pytest.mark.parametrize("reading", [0, 1, 2])
+def test_an_airing_at_another_pitch_is_one_row_of_the_reading_that_hears_it(catalog, reading):
+    airings = [Airing("piece-07", 20.0, 5.0, 25.0)]
+    stream = windows(catalog, airings, until_s=70, noise=0.5, seed=11)
+    events = Listener(catalog).run(transposed(stream, reading=reading))
+    one_row_each(events, airings)
+    assert {hit.reading for event in events for hit in event.hits} == {reading}
+
+
+def test_what_hardly_any_station_does_must_be_shown_better(catalog):
+    airings = [Airing("piece-07", 20.0, 5.0, 25.0)]
+
+    def told_s(reading):
+        stream = transposed(windows(catalog, airings, until_s=70, noise=0.6, seed=12), reading=reading)
+        return Listener(catalog).run(stream)[0].decided_s
+
+    assert told_s(0) < told_s(1)
+
+
+@pytest.mark.parametrize("tempo", [0.8, 0.9, 1.12, 1.24])
+def test_a_far_tempo_is_followed(catalog, tempo):
+    airings = [Airing("piece-03", 20.0, 5.0, 30.0, tempo)]
+    one_row_each(Listener(catalog).run(windows(catalog, airings, until_s=80, noise=0.4, seed=13)), airings)
+
+
 def test_two_airings_of_one_jingle_are_two_rows():
     catalog = Catalog(
         {"jingle": Recording(seed=1, duration_s=6.0)}
@@ -99,6 +133,20 @@ def test_a_piece_that_repeats_itself_is_one_row_while_it_plays():
         assert [event.match.reference_id for event in found] == ["loop"]
         assert abs(found[0].match.start_s - 20) <= 1.5
         assert abs(found[0].match.end_s - 70) <= 1.5
+
+
+@pytest.mark.parametrize("likeness", [0.5, 0.8])
+@pytest.mark.parametrize("aired", ["original", "remix"])
+def test_of_two_versions_of_a_piece_the_nearer_has_the_row(aired, likeness):
+    original, remix = Recording(seed=1, duration_s=120.0), Recording(seed=2, duration_s=120.0)
+    remix._latent = likeness**0.5 * original._latent + (1 - likeness) ** 0.5 * remix._latent
+    others = {f"piece-{n}": Recording(seed=50 + n, duration_s=60.0) for n in range(10)}
+    airings = [Airing(aired, 20.0, 30.0, 30.0)]
+    for seed in range(2):
+        stream = windows(
+            Catalog({"original": original, "remix": remix} | others), airings, until_s=90, noise=0.5, seed=seed
+        )
+        one_row_each(Listener(Catalog({"original": original, "remix": remix} | others)).run(stream), airings)
 
 
 def test_life_of_a_match_has_one_id_and_rising_sequence(catalog):

@@ -85,8 +85,28 @@ def test_a_piece_gives_several_windows_and_a_coded_copy_the_same_instants(small:
 
 def test_training_and_embedder_have_one_front_end(degrader: Degrader) -> None:
     samples = sound(5, 2.144).astype(np.float32)[None] / 32768
-    ours = degrader.log_power(torch.from_numpy(samples)).numpy()
-    np.testing.assert_allclose(ours, FrontEnd().log_power(samples), atol=1e-3)
+    front_end = FrontEnd()
+    for shift in (-1, 0, 1):
+        ours = degrader.log_power(torch.from_numpy(samples), torch.tensor([shift])).numpy()
+        theirs = front_end.log_power(samples)[..., front_end.band_numbers(shift)]
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_a_transposed_signal_read_back_is_the_signal(degrader: Degrader) -> None:
+    front_end = FrontEnd()
+    ratio = front_end.pitch_ratio(1)
+    time_s = np.arange(front_end.window_samples) / 8000
+    chord = sum(np.sin(2 * np.pi * hertz * time_s) for hertz in (400, 700, 1100)).astype(np.float32)
+    higher = sum(np.sin(2 * np.pi * ratio * hertz * time_s) for hertz in (400, 700, 1100)).astype(np.float32)
+    clean = front_end.log_power(chord)[..., front_end.band_numbers(0)]
+    read_back = front_end.log_power(higher)[..., front_end.band_numbers(1)]
+    as_it_is = front_end.log_power(higher)[..., front_end.band_numbers(0)]
+    assert (
+        np.corrcoef(clean.ravel(), read_back.ravel())[0, 1]
+        > 0.9
+        > 0.6
+        > np.corrcoef(clean.ravel(), as_it_is.ravel())[0, 1]
+    )
 
 
 def test_pairs_are_finite_windows_and_some_are_degraded(small: corpus.Corpus, degrader: Degrader) -> None:
@@ -143,8 +163,10 @@ def test_a_tiny_run_resumes_and_gives_a_model_that_loads_and_measures(small: cor
     assert embedder.model_id == f"fingerprint-{digest[:12]}"
     samples = sound(9, 2.144).astype(np.float32)[None, : embedder.window_samples] / 32768
     with torch.no_grad():
-        expected = run.average(torch.from_numpy(FrontEnd().log_power(samples))).numpy()
-    np.testing.assert_allclose(embedder.embed(samples), expected, atol=1e-4)
+        log_power = torch.from_numpy(FrontEnd().log_power(samples))
+        readings = [run.average(log_power[..., FrontEnd().band_numbers(shift)]).numpy() for shift in (0, -1, 1)]
+    np.testing.assert_allclose(embedder.embed(samples), readings[0], atol=1e-4)
+    np.testing.assert_allclose(embedder.read(samples), np.stack(readings, axis=1), atol=1e-4)
     measure.measure(small, models, seed=1, threads=1, say=said.append, queries=4)
     calibration = json.loads((models / "fingerprint.calibration.json").read_text())
     assert calibration["model_id"] == embedder.model_id
