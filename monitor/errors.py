@@ -24,6 +24,8 @@ class StreamReason(enum.StrEnum):
     ADDRESS_DENIED = "address_denied"
     ENDED = "ended"
     DEVICE_MISSING = "device_missing"
+    #: The machine's clock was set forward: stream time has a hole where nothing was missed.
+    CLOCK = "clock"
     OVERLOAD = "overload"
     BUG = "bug"
     SHUTDOWN = "shutdown"
@@ -63,6 +65,22 @@ class DeliveryReason(enum.StrEnum):
     SERVER_ERROR = "server_error"
     GONE = "gone"
     UNSENDABLE = "unsendable"
+
+
+class CanaryReason(enum.StrEnum):
+    """Why a self-test failed."""
+
+    #: All its windows were searched, and the canary was not recognised.
+    MISSED = "missed"
+    #: It was recognised, but at another place of the reference than was played.
+    MISPLACED = "misplaced"
+    #: What was played did not get through in time.
+    LATE = "late"
+    #: Windows of it were thrown away.
+    DROPPED = "dropped"
+    #: Its vectors were gone from Milvus, or damaged.
+    LOST = "lost"
+    UNREACHABLE = "unreachable"
 
 
 class MonitorError(Exception):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 
-from monitor.errors import DeliveryReason, DropReason, ServerReason, StreamReason
+from monitor.errors import CanaryReason, DeliveryReason, DropReason, ServerReason, StreamReason
 from monitor.types import EndpointState, MatchState, StreamAlarm, StreamState
 
 _DURATION_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
@@ -136,6 +136,24 @@ class Metrics:
         self.endpoint_state = Gauge(
             "monitor_endpoint_state", "1 for the state that holds.", ("endpoint", "state"), registry=registry
         )
+        self.canary_interval = Gauge(
+            "monitor_canary_interval_seconds", "Time between two self-tests; 0: there are none.", registry=registry
+        )
+        self.canary_detection = Gauge(
+            "monitor_canary_detection_seconds",
+            "From the first sound of the latest self-test to its match.",
+            stream,
+            registry=registry,
+        )
+        self.canary_last_success = Gauge(
+            "monitor_canary_last_success_timestamp_seconds",
+            "When a self-test succeeded last; 0: never.",
+            stream,
+            registry=registry,
+        )
+        self.canary_failures = Counter(
+            "monitor_canary_failures", "Self-tests that failed.", ("stream", "reason"), registry=registry
+        )
         for reason in ServerReason:
             self.search_failures.labels(reason)
             self.store_failures.labels(reason)
@@ -162,6 +180,13 @@ class Metrics:
         for each in StreamState:
             self.stream_state.labels(stream, each).set(each is state)
         self.stream_up.labels(stream).set(state in {StreamState.RECEIVING, StreamState.SILENT})
+
+    def add_canary(self, stream: str) -> None:
+        """All series of a catalog's self-test exist."""
+        self.canary_detection.labels(stream)
+        self.canary_last_success.labels(stream)
+        for reason in CanaryReason:
+            self.canary_failures.labels(stream, reason)
 
     def add_endpoint(self, endpoint: str) -> None:
         """All series of the endpoint exist."""

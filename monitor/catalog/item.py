@@ -13,6 +13,8 @@ from monitor.types import LoadStatus
 
 #: Columns of a manifest that are columns of the catalog too; all others are kept as attributes.
 METADATA_COLUMNS = ("title", "artist", "isrc", "owner", "label")
+#: Of ids that no file may have: they name references of the program's own.
+RESERVED_PREFIX = "monitor:"
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}")
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from monitor.catalog import playlist
-from monitor.catalog.item import LoadItem, Problem, absolute, derived_id, unstorable
+from monitor.catalog.item import RESERVED_PREFIX, LoadItem, Problem, absolute, derived_id, unstorable
 from monitor.catalog.manifest import read_manifest
 from monitor.errors import InputError
 from monitor.types import LoadStatus
@@ -107,6 +107,8 @@ def _refuse_unstorable(item: LoadItem) -> LoadItem:
     if unstorable(str(item.path) + item.reference_id):
         reason = f"the name {str(item.path)!a} is not UTF-8; rename the file"
         item = replace(item, reference_id=ascii(item.reference_id))
+    elif item.reference_id.startswith(RESERVED_PREFIX):
+        reason = f"the id {item.reference_id[:40]!r} begins with {RESERVED_PREFIX}, which is reserved; give another one"
     elif len(item.reference_id.encode()) > _MAX_ID_BYTES:
         reason = f"the id {item.reference_id[:40]!r}... is longer than {_MAX_ID_BYTES} bytes; give a shorter one"
     else:

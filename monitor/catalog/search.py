@@ -32,6 +32,7 @@ class CatalogReader:
         self._version: int | None = None
         self._by_number: Mapping[int, Reference] = {}
         self._by_id: Mapping[str, Reference] = {}
+        self._canary: Reference | None = None
 
     @classmethod
     async def open(
@@ -59,6 +60,16 @@ class CatalogReader:
         """The ready references by id."""
         return self._by_id
 
+    def reveal(self, canary: Reference) -> None:
+        """From now on `search`, `stretch` and `reference` know the canary too, which is in no listing."""
+        self._canary = canary
+        self._by_number = {**self._by_number, canary.number: canary}
+
+    def reference(self, reference_id: str) -> Reference | None:
+        """The ready reference of that id, or the canary if it was revealed."""
+        canary = self._canary
+        return canary if canary and canary.reference_id == reference_id else self._by_id.get(reference_id)
+
     async def refresh(self) -> bool:
         """References added, replaced or removed until now are seen. True if there were any."""
         version = await self._source.version(self.name)
@@ -66,6 +77,8 @@ class CatalogReader:
             return False
         ready = await self._source.ready(self.name)
         self._version, self._by_number = version, ready
+        if self._canary is not None:
+            self._by_number = {**ready, self._canary.number: self._canary}
         self._by_id = {reference.reference_id: reference for reference in ready.values()}
         self._index.fit_search_to_size(sum(reference.windows for reference in ready.values()))
         return True
@@ -103,7 +116,7 @@ class CatalogReader:
         Silent windows have none. Nothing comes of a reference that is not there any more.
         """
         nothing = np.empty(0, dtype=np.float64), np.empty((0, self.catalog.dimension), dtype=np.float32)
-        if (reference := self._by_id.get(reference_id)) is None:
+        if (reference := self.reference(reference_id)) is None:
             return nothing
         hop_s, windows = self.catalog.hop_s, self.catalog.windows_in(reference.duration_s)
         first, last = max(0, int(start_s / hop_s) - 1), min(windows, int(end_s / hop_s) + 2)

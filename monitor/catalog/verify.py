@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from monitor.audio.ffmpeg import FfmpegProgram
-from monitor.catalog.index import damaged, vector_id
+from monitor.catalog import canary
+from monitor.catalog.canary import CANARY_NUMBER
+from monitor.catalog.index import VectorIndex, damaged, vector_id
 from monitor.catalog.recording import read_recording
 from monitor.catalog.writer import CatalogWriter, in_thread
 from monitor.embed import Embedder
@@ -91,12 +93,12 @@ async def verify(
         findings += [finding] if finding is not None else []
         seen += count
         on_progress(done, len(rows))
-    total = await in_thread(writer.index.count_all)
+    total = await in_thread(_count, writer.index)
     if total != seen:
         orphans = await _orphans(writer, repair)
         findings += orphans
         if repair is not None and orphans:
-            total = await in_thread(writer.index.count_all)
+            total = await in_thread(_count, writer.index)
     await writer.flush()
     return Verdict(references=len(rows), vectors=total, findings=tuple(findings))
 
@@ -160,7 +162,7 @@ async def _orphans(writer: CatalogWriter, repair: Repair | None) -> list[Finding
     # Rows are read after the vectors: a row is written before its first vector.
     rows = await writer.references.rows(writer.catalog.name, tuple(ReferenceState))
     findings = []
-    for number in sorted(numbers.keys() - {row.reference.number for row in rows}):
+    for number in sorted(numbers.keys() - {row.reference.number for row in rows} - {CANARY_NUMBER}):
         count = await asyncio.to_thread(writer.index.count, number)
         if not count:
             continue  # removed while we looked
@@ -176,3 +178,7 @@ async def _orphans(writer: CatalogWriter, repair: Repair | None) -> list[Finding
             )
         )
     return findings
+
+
+def _count(index: VectorIndex) -> int:
+    return index.count_all() - canary.count_vectors(index)

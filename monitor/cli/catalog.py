@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from monitor.catalog import canary
 from monitor.catalog.item import shown
 from monitor.catalog.references import CatalogRow, ReferenceRow, References
 from monitor.catalog.verify import Repair, verify
@@ -148,7 +149,7 @@ async def _status(args: argparse.Namespace) -> int:
             ready = [reference for reference in rows if reference.state is ReferenceState.READY]
             index = await in_thread(open_index, deployment.milvus_uri, deployment.milvus_token, catalog)
             try:
-                vectors = await in_thread(index.count_all)
+                vectors = await in_thread(index.count_all) - await in_thread(canary.count_vectors, index)
             finally:
                 await in_thread(index.close)
             windows = sum(reference.windows for reference in ready)

@@ -413,6 +413,21 @@ class Pipeline(Section):
     )
 
 
+class Canary(Section):
+    """The self-test: a song that only the daemon knows is played to each catalog, and must be recognised."""
+
+    interval_s: float = Field(
+        default=3600, title="Interval", ge=0, le=604_800, description="Seconds between two self-tests; 0: none."
+    )
+    alarm_after: int = Field(
+        default=3,
+        title="Alarm after",
+        ge=1,
+        le=1000,
+        description="Self-tests failed in a row after which the daemon is not ready.",
+    )
+
+
 class Config(Section):
     """The whole configuration of a deployment."""
 
@@ -433,6 +448,7 @@ class Config(Section):
     webhooks: tuple[Webhook, ...] = Field(default=(), title="Webhooks")
     retention: Retention = Retention()
     pipeline: Pipeline = Pipeline()
+    canary: Canary = Canary()
 
     def catalogs_of(self, stream: Stream) -> tuple[Catalog, ...]:
         """The catalogs that the stream is watched against, in its own order."""

@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
+from monitor.catalog.canary import CANARY_ID
 from monitor.catalog.search import CatalogReader
 from monitor.daemon.heartbeat import Heartbeat
 from monitor.daemon.queues import FairQueue
@@ -79,6 +80,16 @@ class Model:
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "model"))
 
 
+class Listener(Protocol):
+    """Who hears what becomes of a stream that is no stream of the user's."""
+
+    def heard(self, event: MatchEvent) -> None:
+        """An event of the stream was decided; nobody else is told."""
+
+    def lost(self, reason: DropReason) -> None:
+        """A window of the stream was thrown away."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
     """Bounds of the queues and batches."""
@@ -107,6 +118,7 @@ class Pipeline:
         self._options, self._top_k = options, top_k
         self._models: dict[str, Model] = {}
         self._lanes: dict[str, Lane] = {}
+        self._listeners: dict[str, Listener] = {}
         self._closing = False
 
     # -- building ----------------------------------------------------------------------------------------------------
@@ -156,6 +168,21 @@ class Pipeline:
                 dimension=lane.embedder.dimension,
                 reference_hop_s=lane.embedder.hop_s,
             )
+
+    def attach_canary(self, stream: str, catalog: str, listener: Listener) -> None:
+        """The stream's windows take the way of all others, and find the catalog's canary alone."""
+        self._listeners[stream] = listener
+        self.attach(stream, [catalog], [])
+
+    def detach_canary(self, stream: str) -> None:
+        """Nothing of the stream is followed any more."""
+        self.forget(stream)
+        self._listeners.pop(stream, None)
+
+    def waiting(self, stream: str) -> int:
+        """How much of the stream waits to be embedded or searched."""
+        windows = sum(model.queue.held(stream) for model in self._models.values())
+        return windows + sum(lane.queue.held(stream) for lane in self._lanes.values())
 
     def models_of(self, catalogs: Iterable[str]) -> dict[str, Embedder]:
         """The embedders, by name, that these catalogs need."""
@@ -315,6 +342,9 @@ class Pipeline:
 
     async def _put(self, lane: Lane, event: MatchEvent) -> None:
         """The event will be written; while PostgreSQL is away the recorder is at work, and not the search."""
+        if (listener := self._listeners.get(event.match.stream)) is not None:
+            listener.heard(event)
+            return
         with self._heartbeat.resting(lane.stage):
             await self._recorder.put(event)
 
@@ -323,6 +353,8 @@ class Pipeline:
         if tracker is None:
             return []
         if isinstance(item, Embedded):
+            # A user's stream never plays the canary, whatever it sounds like.
+            near = [found for found in near if (found.reference_id == CANARY_ID) == (item.stream in self._listeners)]
             step = partial(tracker.step, item.start_s, item.readings, near)
             return await self._patiently(lane, step) or []
         events = tracker.aligner.unheard(item.until_s)
@@ -374,6 +406,9 @@ class Pipeline:
         self._metrics.catalog_windows.set(sum(reference.windows for reference in references))
 
     def _dropped(self, reason: DropReason, stream: str) -> None:
+        if (listener := self._listeners.get(stream)) is not None:
+            listener.lost(reason)
+            return
         self._metrics.windows_dropped.labels(stream, reason).inc()
 
     def _watch_queue(self, name: str, queue: FairQueue[Window | Unheard] | FairQueue[Embedded | Unheard]) -> None:
@@ -387,5 +422,5 @@ def _plainly(embedder: Embedder) -> Callable[[Samples], Vectors]:
 
 
 def _duration_s(reader: CatalogReader, reference_id: str) -> float | None:
-    reference = reader.references.get(reference_id)
+    reference = reader.reference(reference_id)
     return None if reference is None else reference.duration_s

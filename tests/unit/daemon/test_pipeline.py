@@ -55,6 +55,9 @@ class Reader:
     async def refresh(self):
         return False
 
+    def reference(self, reference_id):
+        return None
+
 
 class Log:
     def __init__(self) -> None:
