@@ -12,6 +12,7 @@ import { isRefusal, loadBadge } from "./parts/words.js";
 const BATCH_FILES = 50;
 const BATCH_BYTES = 256e6;
 const POLL_MS = 3000;
+const ENDED = new Set(["done", "failed", "cancelled"]);
 
 const list = h("ul.files");
 const summary = h("p.muted.small", { role: "status" });
@@ -46,6 +47,7 @@ function row(name, bytes) {
   const file = { name, bytes, status: null, element: line };
   file.sent = (ratio) => {
     bar.style.transform = `scaleX(${ratio})`;
+    line.classList.toggle("sent", ratio === 1);
     if (!file.status) badge.replaceChildren(h("span.badge", {}, ratio < 1 ? percent(ratio) : "Waiting"));
   };
   file.settle = (status, reason, reference) => {
@@ -55,7 +57,7 @@ function row(name, bytes) {
     line.classList.toggle("refused", isRefusal(status));
     line.classList.add("settled");
     write(said, reason ?? "");
-    if (reference) {
+    if (reference && !isRefusal(status)) {
       const way = `#/references/${encodeURIComponent(reference.catalog)}/${encodeURIComponent(reference.reference_id)}`;
       line.querySelector(".file-name").replaceChildren(h("a", { href: way }, name));
     }
@@ -117,7 +119,7 @@ async function sendBatch(batch, catalog, signal) {
   try {
     const { job } = await send("/references", form, { sent, signal });
     for (const file of batch) file.sent(1);
-    follow(typeof job === "string" ? await ask(`/jobs/${job}`) : job, batch);
+    follow(job, batch);
   } catch (error) {
     giveUp(batch, error.name === "AbortError" ? "was not sent: stopped" : error.message);
   } finally {
@@ -131,7 +133,7 @@ function giveUp(batch, reason) {
 }
 
 function follow(job, batch) {
-  jobs.set(job.job_id, { batch, timer: setInterval(() => poll(job.job_id), POLL_MS) });
+  jobs.set(job.job_id, { batch, files: [], timer: setInterval(() => poll(job.job_id), POLL_MS) });
   take(job);
 }
 
@@ -141,19 +143,35 @@ async function poll(job_id) {
   if (job) take(job);
 }
 
+/** Which file each row tells of: by its name, or the last part of it, or else by its place. */
+function paired(rows, batch) {
+  const left = new Set(batch);
+  const pairs = new Map();
+  const named = [(file) => file.name, (file) => file.name.split("/").at(-1)];
+  for (const nameOf of named) {
+    for (const said of rows) {
+      const file = !pairs.has(said) && [...left].find((one) => nameOf(one) === said.file);
+      if (file) (pairs.set(said, file), left.delete(file));
+    }
+  }
+  for (const said of rows) {
+    const [file] = left;
+    if (!pairs.has(said) && file) (pairs.set(said, file), left.delete(file));
+  }
+  return rows.map((said) => pairs.get(said));
+}
+
 function take(job) {
   const followed = jobs.get(job.job_id);
   if (!followed) return;
-  const waiting = new Map();
-  for (const file of followed.batch) waiting.set(file.name, [...(waiting.get(file.name) ?? []), file]);
-  for (const said of job.rows) {
-    const file = waiting.get(said.file)?.shift();
-    if (file && said.status && said.status !== "waiting") file.settle(said.status, said.reason, said.reference_id && { catalog: job.catalog ?? said.catalog ?? "default", reference_id: said.reference_id });
-  }
-  if (job.state === "done" || job.state === "failed") {
+  if (followed.files.length !== job.rows.length) followed.files = paired(job.rows, followed.batch);
+  job.rows.forEach((said, at) => {
+    if (said.status) followed.files[at]?.settle(said.status, said.reason, { catalog: job.catalog, reference_id: said.reference_id });
+  });
+  if (ENDED.has(job.state)) {
     clearInterval(followed.timer);
     jobs.delete(job.job_id);
-    giveUp(followed.batch, job.reason ?? "was not loaded: the load ended before it");
+    giveUp(followed.batch, job.reason ?? "was not loaded: the load was stopped before it");
     for (const settled of [...settlers]) settled();
   }
   count();

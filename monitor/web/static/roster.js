@@ -8,6 +8,7 @@ import { isOpen } from "./parts/words.js";
 export const streams = new Map();
 /** Levels by name, newer than those in `streams`. */
 export const levels = new Map();
+const POLL_MS = 10000;
 const hearers = new Set();
 let first = null;
 
@@ -89,9 +90,12 @@ export function keepFresh() {
     for (const [name, dbfs] of Object.entries(said)) levels.set(name, dbfs);
   });
   let was = null;
+  let timer;
   watchConnection((connected) => {
-    // What happened while no events arrived is only in the list.
+    // What happened while no events arrived is only in the list; and it is asked for while none arrive.
     if (connected && was === false) refresh().catch(() => {});
+    clearInterval(timer);
+    if (connected === false) timer = setInterval(() => refresh().catch(() => {}), POLL_MS);
     was = connected;
   });
 }

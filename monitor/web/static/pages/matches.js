@@ -108,7 +108,7 @@ export function matches(view, { query: given, signal }) {
     h(
       "div.filters",
       {},
-      searchField("Title, artist, id or stream", chosen.q, (value) => change("q", value)),
+      searchField("Title, artist, id, ISRC or owner", chosen.q, (value) => change("q", value)),
       streamChoice,
       choice("State", STATES, chosen.state, (value) => change("state", value)),
       choice("Time", SPANS, chosen.span, (value) => change("span", value)),

@@ -39,7 +39,7 @@ export function search(view, { signal }) {
       {},
       h("div.result-head", {}, h("div.name", {}, h("a", { href: referenceWay({ ...found, catalog }) }, titleOf(found)), found.artist ? h("small", {}, found.artist) : ""), h("span.score", { title: "Similarity, at most 1" }, found.score.toFixed(2))),
       h("p.small.muted", {}, where),
-      player({ catalog, reference_id: found.reference_id, name: titleOf(found), start_s: found.reference_start_s, end_s: found.reference_end_s ?? null, signal }).element,
+      player({ catalog, reference_id: found.reference_id, name: titleOf(found), start_s: found.reference_start_s, end_s: found.reference_end_s ?? null, duration_s: found.reference_duration_s, signal }).element,
     );
   }
 

@@ -114,7 +114,7 @@ export function streams(view, { query, signal }) {
   const table = h(
     "table.table.folds",
     { role: "table", "aria-label": "Streams" },
-    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads, h("th", { role: "columnheader", scope: "col" }, h("span", { "aria-label": "Actions" })))),
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads, h("th", { role: "columnheader", scope: "col" }, h("span.unseen", {}, "Actions")))),
     body,
   );
   const rows = new Map();

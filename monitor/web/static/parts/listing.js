@@ -10,7 +10,7 @@ const BONES = 6;
  */
 export function listing({ label, columns, page, key, empty, signal, way = false }) {
   const head = columns.map((column) => {
-    const name = column.hidden ? h("span", { "aria-label": column.label }) : column.label;
+    const name = column.hidden ? h("span.unseen", {}, column.label) : column.label;
     return h("th", { scope: "col", role: "columnheader", class: column.class }, name);
   });
   const body = h("tbody", { role: "rowgroup" });

@@ -46,7 +46,9 @@ export function player({ source, catalog, reference_id, name, start_s = 0, end_s
   function draw() {
     const at_s = Number(seek.value);
     const end = Math.max(whole_s, Number(seek.max));
-    seek.style.setProperty("--played", `${(at_s / end) * 100}%`);
+    // Where the end is not known yet, neither is the share that has played.
+    seek.style.setProperty("--played", whole_s ? `${(at_s / end) * 100}%` : "0%");
+    seek.disabled = !whole_s;
     seek.setAttribute("aria-valuetext", length(at_s));
     write(times, whole_s ? `${length(at_s)} / ${length(whole_s)}` : length(at_s));
     region.hidden = end_s === null || !whole_s;
