@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 import time
@@ -13,11 +14,13 @@ from typing import Protocol
 
 from monitor.audio.resample import Decimator
 from monitor.audio.window import Windower, level_dbfs
+from monitor.daemon import states
 from monitor.daemon.recorder import Heard, Recorder
+from monitor.daemon.stability import Stability, Tolerance
 from monitor.embed import Embedder
 from monitor.errors import SourceError, StreamReason
 from monitor.metrics import Metrics
-from monitor.types import Chunk, Gap, StreamState, StreamStatus, Window
+from monitor.types import Chunk, Gap, StreamAlarm, StreamState, StreamStatus, Window
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +28,17 @@ _FIRST_BACK_OFF_S = 1.0
 _LONGEST_BACK_OFF_S = 60.0
 #: So much good audio and earlier failures are forgiven.
 _FORGIVE_S = 60.0
+#: Doublings after which the wait is the longest, whatever the first one.
+_DOUBLINGS = 16
 #: How often the log is told how far a stream was heard, or how long it has not been.
 _HEARD_EVERY_S = 5.0
 _GAP_EVERY_S = 10.0
 #: Servers send past audio on connect: what lies no further back may yet be heard, and is no gap before that is known.
 _BURST_S = 30.0
 #: A jump of the stream's axis up to this is no gap: reconnects overlap or abut within it.
-_ABUTS_S = 0.5
+_ABUTS_S = 0.1
+#: The clock leapt if it and the machine's steady one disagree by more than this between two chunks.
+_LEAP_S = 2.0
 
 
 class Source(Protocol):
@@ -55,6 +62,7 @@ class Settings:
     paused: bool
     silence_after_s: float
     silence_dbfs: float
+    tolerance: Tolerance = field(default_factory=Tolerance)
 
 
 class Stream:
@@ -85,13 +93,21 @@ class Stream:
         self._told_heard_s = self._told_gap_s = -float("inf")
         self._gap_reason = StreamReason.SHUTDOWN
         self._gap_counted_until_s: float | None = None
+        #: Failures since the last minute of good audio, and seconds of audio since the last failure.
         self._failures = 0
-        self._good_since_s: float | None = None
+        self._good_s = 0.0
+        #: Wall and steady time at the latest chunk of this connection; None before its first.
+        self._chunk_at_s: tuple[float, float] | None = None
         self._quiet_since_s: float | None = None
         self.status = StreamStatus(
             stream=settings.name, state=StreamState.CONNECTING, reason=None, detail="", since_s=now()
         )
         self._said = False
+        self._stability = Stability(settings.tolerance, began_s=time.monotonic())
+        self._alarm_due: asyncio.TimerHandle | None = None
+        #: What somebody should know, and since when (Unix seconds).
+        self.alarm: StreamAlarm | None = None
+        self.alarm_since_s: float | None = None
         #: ffmpeg's last words of the latest failure.
         self.last_words: tuple[str, ...] = ()
         self.level_dbfs = -float("inf")
@@ -103,17 +119,14 @@ class Stream:
 
     async def run(self) -> None:
         """Listen for ever; ends only by being cancelled, with everything said and no ffmpeg left."""
-        self._metrics.set_stream_state(self.settings.name, self.status.state)
         try:
             if self.settings.paused:
                 await self._turn(StreamState.PAUSED)
                 while True:  # what a crash left open ends all the same
                     self._unheard(self._now())
                     await asyncio.sleep(_GAP_EVERY_S)
-            address = 0
-            while True:
-                error = await self._listen(self.settings.addresses[address % len(self.settings.addresses)])
-                address += 1
+            for address in itertools.cycle(self.settings.addresses):
+                error = await self._listen(address)
                 await self._fail(error)
         except asyncio.CancelledError:
             if self.status.state not in {StreamState.RECEIVING, StreamState.SILENT, StreamState.PAUSED}:
@@ -121,6 +134,9 @@ class Stream:
             await self._turn(StreamState.STOPPED, reason=StreamReason.SHUTDOWN)
             await self._say_heard()
             raise
+        finally:
+            if self._alarm_due is not None:
+                self._alarm_due.cancel()
 
     async def _listen(self, address: str) -> SourceError:
         """Listen at one address until it fails; the failure. The one broad `except` of the daemon stands here."""
@@ -141,13 +157,19 @@ class Stream:
         name, length_s = self.settings.name, len(chunk.samples) / chunk.sample_rate_hz
         end_s = chunk.start_s + length_s
         if chunk.discontinuity:
-            if self.status.state in {StreamState.RECEIVING, StreamState.SILENT}:
-                self._gap_reason = StreamReason.STALLED  # anchored anew while connected: audio was late or lost
+            if (
+                self._chunk_at_s is not None
+            ):  # anchored anew while connected: audio was late or lost, or the clock leapt
+                self._metrics.stream_reanchored.labels(name).inc()
+                self._gap_reason = StreamReason.CLOCK if self._leapt(self._chunk_at_s) else StreamReason.STALLED
             await self._close_gap(chunk.start_s)
-        if self._good_since_s is None:
-            self._good_since_s = end_s
-        elif end_s - self._good_since_s >= _FORGIVE_S:
+        self._chunk_at_s = (self._now(), time.monotonic())
+        self._good_s += length_s
+        if self._good_s >= _FORGIVE_S:
             self._failures = 0
+        self._stability.heard(time.monotonic())
+        self._metrics.stream_blips.labels(name).inc(self._stability.take_blips())
+        self._judge_alarm()
         self._metrics.stream_audio_seconds.labels(name).inc(length_s)
         self.level_dbfs = level_dbfs(chunk.samples)
         await self._judge_level(chunk.start_s, end_s)
@@ -175,27 +197,57 @@ class Stream:
             await self._turn(StreamState.RECEIVING)
 
     async def _fail(self, error: SourceError) -> None:
-        """Say why the stream is not heard, and wait: full jitter, doubling from 1 s to 60 s."""
+        """Say why the stream is not heard, and wait: full jitter, from 1 s doubling to 60 s with each round."""
         name = self.settings.name
         self.last_words = error.last_words
-        self._good_since_s = self._quiet_since_s = None
+        self._good_s, self._quiet_since_s, self._chunk_at_s = 0.0, None, None
         self._gap_reason = error.reason
         self._metrics.stream_restarts.labels(name, error.reason).inc()
         for cutter in self._cutters.values():
             cutter.reset()
         await self._say_heard()
-        if error.reason is StreamReason.STALLED:
+        if self.status.state in {StreamState.RECEIVING, StreamState.SILENT} and error.reason is StreamReason.STALLED:
             await self._turn(StreamState.STALLED, reason=error.reason, detail=str(error))
-        words = {"action": "stream_failed", "reason": error.reason, **self._who()}
-        log.log(logging.WARNING if self._failures == 0 else logging.INFO, "%s: %s", name, error, extra=words)
+        log.info("%s: %s", name, error, extra={"action": "stream_failed", "reason": error.reason, **self._who()})
         if self._failures == 0:
             for line in error.last_words:
                 log.info("%s: ffmpeg: %s", name, line, extra={"action": "ffmpeg_words", **self._who()})
-        most_s = min(_FIRST_BACK_OFF_S * 2**self._failures, _LONGEST_BACK_OFF_S)
-        self._failures = min(self._failures + 1, 16)
+        rounds = min(self._failures // len(self.settings.addresses), _DOUBLINGS)
+        most_s = min(_FIRST_BACK_OFF_S * 2**rounds, _LONGEST_BACK_OFF_S)
+        self._failures += 1
         await self._turn(StreamState.BACKING_OFF, reason=error.reason, detail=str(error))
+        self._stability.failed(time.monotonic())
+        self._judge_alarm()
         # Full jitter (Brooker, "Exponential Backoff and Jitter", 2015), but never a busy loop.
         await self._wait(max(random.uniform(0, most_s), 0.2))  # noqa: S311
+
+    def _judge_alarm(self) -> None:
+        """Say what alarm holds now, once per change, and look again when it may change by itself."""
+        now_s, name = time.monotonic(), self.settings.name
+        alarm, before = self._stability.alarm(now_s), self.alarm
+        if alarm is not before:
+            self.alarm, self.alarm_since_s = alarm, None if alarm is None else self._now()
+            for each in StreamAlarm:
+                self._metrics.stream_alarm.labels(name, each).set(each is alarm)
+            if alarm is None:
+                log.info("%s is well again", name, extra={"action": "stream_alarm_over", **self._who()})
+            else:
+                words = {"action": "stream_alarm", "alarm": alarm, "reason": self.status.reason, **self._who()}
+                log.warning("%s is %s: %s", name, alarm, self.status.detail, extra=words)
+        if alarm is before and self._alarm_due is not None and not self._alarm_due.cancelled():
+            return
+        if self._alarm_due is not None:
+            self._alarm_due.cancel()
+            self._alarm_due = None
+        if (due_s := self._stability.due_s(now_s)) is not None:
+            self._alarm_due = asyncio.get_running_loop().call_later(max(due_s - now_s, 0) + 0.01, self._look_again)
+
+    def _look_again(self) -> None:
+        self._alarm_due = None
+        self._judge_alarm()
+
+    def _leapt(self, before: tuple[float, float]) -> bool:
+        return abs((self._now() - before[0]) - (time.monotonic() - before[1])) > _LEAP_S
 
     async def _wait(self, wait_s: float) -> None:
         """Wait, and keep the log told of the growing gap."""
@@ -244,6 +296,9 @@ class Stream:
         before = self.status
         if self._said and before.state is state and before.reason == reason:
             return
+        if not self._said or state is not before.state:
+            states.check(before.state if self._said else None, state)
+            self._metrics.stream_state_changes.labels(self.settings.name, state).inc()
         self._said = True
         self.status = StreamStatus(
             stream=self.settings.name, state=state, reason=reason, detail=detail, since_s=self._now()
