@@ -6,9 +6,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+# Processes that the tests run in; the tests of one directory stay in one, and in the order in which they stand.
+JOBS ?= 2
 LEAST_COVERAGE := 85
 
 RUN := $(VENV)/bin/python
+PYTEST := pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 EXTRAS := test
 CONSTRAINTS :=
 ifeq ($(CI),true)
@@ -16,6 +19,9 @@ EXTRAS := panns,mic,train,test
 CONSTRAINTS := --constraint tests/constraints.txt
 export PYTEST_ADDOPTS := -p tests.required_parts $(PYTEST_ADDOPTS)
 endif
+
+# The processes share the cores: none of them is to have a thread on each.
+test coverage: export OMP_NUM_THREADS ?= 1
 
 # What is installed is known by the content of these files, so that neither a checkout nor a moved directory misleads.
 KEY := $(shell { pwd; cat pyproject.toml tests/constraints.txt; } | cksum | cut -d ' ' -f 1)
@@ -31,7 +37,7 @@ demo: $(BASE)
 install: $(BASE)
 
 test: $(TESTS)
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m $(PYTEST) $(ARGS)
 
 lint: $(TESTS)
 	$(RUN) -m ruff check .
@@ -45,7 +51,7 @@ layers: $(TESTS)
 
 coverage: $(TESTS)
 	$(RUN) -m coverage erase
-	$(RUN) -m coverage run -m pytest $(ARGS)
+	$(RUN) -m coverage run -m $(PYTEST) $(ARGS)
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report --skip-covered --fail-under=$(LEAST_COVERAGE)
 

@@ -6,6 +6,7 @@ may enter: the embedded PostgreSQL of a root session runs as another user.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -32,6 +33,17 @@ _numbers = count(1)
 
 for _name in [name for name in os.environ if name.startswith(("MONITOR_", "PG"))]:
     del os.environ[_name]
+
+
+#: Below what the kernel gives out by itself (ip_local_port_range), so that nobody else takes one meanwhile.
+_ports = count(20_000 + os.getpid() % 100 * 100)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In several processes (pytest-xdist), a directory's tests stay in one: its servers start once, and what keeps
+    real time has no rival of its own kind."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(str(item.path.parent.relative_to(Path(__file__).parent))))
 
 
 def system_programs() -> Path | None:
@@ -155,7 +167,8 @@ def ffmpeg() -> FfmpegProgram:
 @pytest.fixture
 def free_port() -> int:
     """A loopback port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    for port in _ports:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError
