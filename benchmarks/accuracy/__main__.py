@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--queries", type=int, default=60, help="chunks per difficulty")
     parser.add_argument("--difficulties", nargs="+", choices=DIFFICULTIES, default=DIFFICULTIES)
+    parser.add_argument("--distractors", type=int, metavar="N", help="so many pieces of other folders; else all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep material and answers here and use them again")
     parser.add_argument("--olaf", type=Path, metavar="FILE", help="Olaf's program")
@@ -94,6 +95,7 @@ def _compare(args: argparse.Namespace, work: Path) -> int:
         difficulties=args.difficulties,
         seed=args.seed,
         ffmpeg=find_ffmpeg(),
+        most_distractors=args.distractors,
     )
     say(
         f"{made.queried} pieces are queried, {made.distractors} others are in the catalog beside them:"
@@ -101,9 +103,8 @@ def _compare(args: argparse.Namespace, work: Path) -> int:
     )
     answers: dict[str, dict[str, Any]] = {}
     verdicts: dict[str, list[Verdict]] = {}
-    place = work / "systems"
+    place = work / f"systems-{os.getpid()}"
     for system in _systems(args, place):
-        shutil.rmtree(system.place, ignore_errors=True)
         say(f"{system.name}: {system.version()}")
         stored = system.store(made.references)
         say(f"{system.name}: stored in {stored.wall_s:.0f} s, {stored.cpu_s:.0f} CPU-s")
@@ -115,6 +116,7 @@ def _compare(args: argparse.Namespace, work: Path) -> int:
             "store": _per_hour(stored, made.reference_s),
             "sets": figures,
         }
+        shutil.rmtree(system.place)
     told = {
         "toolkit": commit(args.toolkit),
         "ffmpeg": _ffmpeg_version(),

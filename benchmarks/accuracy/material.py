@@ -68,8 +68,10 @@ def prepare(
     difficulties: Sequence[str],
     seed: int,
     ffmpeg: FfmpegProgram,
+    most_distractors: int | None = None,
 ) -> Material:
-    """Queries are cut from `packages` alone; the music of every other folder of `audio` is in the catalog beside it.
+    """Queries are cut from `packages` alone; the music of every other folder of `audio` is in the catalog beside it,
+    or so many pieces of it, drawn by seed.
 
     What lies finished in `work` is used again. Raises InputError if there is too little.
     """
@@ -81,6 +83,10 @@ def prepare(
     queried, distractors = durations["queried"], durations["distractors"]
     if len(queried) < 10:
         raise InputError(f"{audio} holds {len(queried)} pieces of {', '.join(packages)}; the toolkit wants 10 or more")
+    if most_distractors is not None and most_distractors < len(distractors):
+        drawn = np.random.default_rng([seed, 10]).permutation(sorted(distractors))[:most_distractors]
+        distractors = {str(name): distractors[str(name)] for name in drawn}
+        references = _some(references, {*queried, *distractors}, work / f"references-{most_distractors}-{seed}")
     _noise(toolkit, audio, work, ffmpeg=ffmpeg, seed=seed)
     sets = [
         _query_set(toolkit, work, queried, difficulty=difficulty, queries=queries, seed=seed + number)
@@ -94,6 +100,13 @@ def prepare(
         reference_s=sum(queried.values()) + sum(distractors.values()),
         sets=tuple(sets),
     )
+
+
+def is_music(path: Path) -> bool:
+    """By its place and size; that it is long enough, `length_s` tells."""
+    if path.suffix.lower() not in _SUFFIXES or not path.is_file() or _NOT_MUSIC & set(path.parts):
+        return False
+    return path.stat().st_size >= _SMALLEST_BYTES
 
 
 def length_s(path: Path) -> float:
@@ -112,9 +125,7 @@ def _link(audio: Path, packages: Sequence[str], references: Path, lists: Path, f
     found: dict[str, dict[str, float]] = {"queried": {}, "distractors": {}}
     seen: set[bytes] = set()
     for path in sorted(audio.rglob("*")):
-        if path.suffix.lower() not in _SUFFIXES or not path.is_file() or _NOT_MUSIC & set(path.parts):
-            continue
-        if path.stat().st_size < _SMALLEST_BYTES:
+        if not is_music(path):
             continue
         duration_s = length_s(path)
         if duration_s < SHORTEST_S:
@@ -136,6 +147,15 @@ def _link(audio: Path, packages: Sequence[str], references: Path, lists: Path, f
         except OSError:
             shutil.copyfile(path, target)
     lists.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+def _some(references: Path, names: set[str], folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for path in references.iterdir():
+        if path.stem in names:
+            os.link(path, folder / path.name)
+    return folder
 
 
 def _noise(toolkit: Path, audio: Path, work: Path, *, ffmpeg: FfmpegProgram, seed: int) -> None:

@@ -66,19 +66,11 @@ class Monitor(System):
     """This program, at its default configuration."""
 
     name = "monitor"
-    threads = (
-        "pipeline.model_threads of the default configuration; PostgreSQL and Milvus Lite in processes of their own"
-    )
+    threads = "as by default (pipeline.model_threads); PostgreSQL and Milvus Lite in processes of their own"
 
     def version(self) -> str:
         """Version and model."""
-        said = subprocess.run(
-            [*self._program(), "--version"], capture_output=True, check=True, text=True
-        ).stdout.strip()
-        listed = subprocess.run(
-            [*self._program(), "model", "list"], capture_output=True, check=True, text=True
-        ).stdout.splitlines()
-        return " | ".join([*said, *(line.strip() for line in listed if "fingerprint" in line)])
+        return " | ".join((*self._says("--version"), *self._says("model", "list")[:1]))
 
     def store(self, references: Path) -> Cost:
         """`monitor catalog add DIR`."""
