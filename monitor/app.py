@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from psycopg_pool import AsyncConnectionPool
 
 import monitor
 from monitor import config as configuration
@@ -39,18 +40,18 @@ from monitor.deployment import Deployment, alignment_options, deploy
 from monitor.embed import Embedder
 from monitor.errors import MonitorError, UnreachableError
 from monitor.faces import Faces
+from monitor.lineup import Lineup
 from monitor.metrics import Metrics
 from monitor.record.journal import DeadLetters, Journal
-from monitor.record.listings import Listings
-from monitor.record.outbox import Outbox
+from monitor.record.roster import Roster
 from monitor.record.store import Store
-from monitor.record.tokens import Tokens
 from monitor.reload import Reload, described
 from monitor.servers.directory import daemon_lock, default_data_dir, prepare
+from monitor.serving import asking_pool, parts
 from monitor.types import MatchEvent
 from monitor.upkeep import Upkeep
 from monitor.web.api import Parts, create_app
-from monitor.web.authority import Authority, names_this_machine
+from monitor.web.jobs import Jobs
 from monitor.web.server import WebServer
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,8 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._started = asyncio.Event()
         self._crash: BaseException | None = None
+        #: Told when matches were written.
+        self._told: Callable[[], None] = lambda: None
         self._listening = Listening(
             store=self._store,
             recorder=self._recorder,
@@ -122,6 +125,14 @@ class Daemon:
             prove=self._prove,
             take_over=self._take_over,
         )
+        self._lineup = Lineup(
+            roster=Roster(deployment.pool),
+            config=lambda: self._config,
+            listening=self._listening,
+            listen=self._listen,
+            lock=self._reload.lock,
+            check=self._may_reload,
+        )
         self._upkeep = Upkeep(
             deployment,
             schedule=self._schedule,
@@ -134,18 +145,33 @@ class Daemon:
 
     async def run(self) -> None:
         """Build, listen until `stop`, end within 25 s. Raises what made it impossible to go on."""
-        web = WebServer(create_app(self._parts()), host=self._config.http.host, port=self._config.http.port)
-        serving = self._own(web.run(), "web")
-        try:
-            await self._begin(web)
-            await self._stopping.wait()
-            await self._drain()
-        finally:
-            for task in (*self._listening.tasks, *self._stages()):
-                task.cancel()
-            await web.stop(serving)
+        async with asking_pool(self._deployment.postgres_dsn) as pool:
+            faces = self._parts(pool)
+            self._told = faces.events.wake
+            await asyncio.to_thread(faces.spool.clear)
+            web = WebServer(create_app(faces), host=self._config.http.host, port=self._config.http.port)
+            serving = self._own(web.run(), "web")
+            telling = self._own(faces.events.run(), "events")
+            loading = self._own(self._load(faces.jobs), "jobs")
+            try:
+                await self._begin(web)
+                await self._stopping.wait()
+                loading.cancel()
+                await self._drain()
+            finally:
+                for task in (loading, telling, *self._listening.tasks, *self._stages()):
+                    task.cancel()
+                faces.events.close()
+                await web.stop(serving)
+                await asyncio.wait([loading, telling])
         if self._crash is not None:
             raise self._crash
+
+    async def _load(self, jobs: Jobs) -> None:
+        """Do the jobs of the faces, once started."""
+        await self._started.wait()
+        await jobs.clear_leftovers()
+        await jobs.run()
 
     async def _begin(self, web: WebServer) -> None:
         """Start, unless told to stop before that is done."""
@@ -173,8 +199,9 @@ class Daemon:
         self._piping = self._own(self._pipeline.run(), "pipeline")
         self._delivering = self._own(self._deliverer.run(), "deliver")
         await self._recorder.settle(None)  # what an earlier life could not write, under its own epochs
-        for stream in self._config.streams:
-            await self._listening.add_patiently(*self._listen_to(stream))
+        for stream in await self._lineup.load(stopping=self._stopping):
+            await self._listen(stream)
+        log.configure(self._config.log.level, self._config.log.format, secrets=self._lineup.secrets(self._config))
         self._upkeep.plan()
         self._schedule.start()
         self._reload.loaded()
@@ -265,6 +292,9 @@ class Daemon:
 
     # -- streams -----------------------------------------------------------------------------------------------------
 
+    async def _listen(self, stream: configuration.Stream) -> None:
+        await self._listening.add_patiently(*self._listen_to(stream))
+
     def _listen_to(self, stream: configuration.Stream) -> tuple[Settings, Callable[[str, int], Source]]:
         """What `Listening` is told of a configured stream."""
         settings = Settings(
@@ -283,6 +313,7 @@ class Daemon:
             tls_verify=stream.tls_verify,
             protocols=stream.protocols,
             realtime=True,
+            egress=self._lineup.egress(stream.name),
         )
         return settings, partial(_open, self._deployment.ffmpeg, options)
 
@@ -293,6 +324,7 @@ class Daemon:
         if any(event.changed for event in events):
             self._deliverer.wake()
         self._listening.recorded(events)
+        self._told()
 
     # -- reload ------------------------------------------------------------------------------------------------------
 
@@ -311,16 +343,19 @@ class Daemon:
         return self._reload.config
 
     def _may_reload(self) -> None:
+        if not self._started.is_set():
+            raise UnreachableError("the daemon is starting: come back soon")
         if self._stopping.is_set():
             raise UnreachableError("the daemon is stopping: start it again with the new configuration")
         if self._recorder.trouble is not None:
             raise UnreachableError(f"the configuration stays as it was: {self._recorder.trouble}")
 
     def _prove(self, new: Config) -> None:
+        self._lineup.refuse_clashes(new)
         Deliverer(pool=self._deployment.pool, endpoints=_endpoints(new), metrics=self._metrics)
 
     async def _take_over(self, old: Config, new: Config, changes: Diff) -> None:
-        log.configure(new.log.level, new.log.format, secrets=new.secrets)
+        log.configure(new.log.level, new.log.format, secrets=self._lineup.secrets(new))
         self._pipeline.set_options(alignment_options(new), top_k=new.match.top_k)
         before, after = ({webhook.name for webhook in config.webhooks} for config in (old, new))
         for name in after - before:
@@ -334,7 +369,7 @@ class Daemon:
             await self._listening.remove(name, goes_on=True)
         by_name = {stream.name: stream for stream in new.streams}
         for name in (*changes.streams_changed, *changes.streams_added):
-            await self._listening.add_patiently(*self._listen_to(by_name[name]))
+            await self._listen(self._lineup.now(by_name[name]))
         logger.info("configuration taken over", extra={"action": "reloaded", **described(changes)})
 
     def reload_on_signal(self) -> None:
@@ -377,9 +412,8 @@ class Daemon:
         heard = f"{sum(stream['up'] for stream in streams)} of {len(streams)} streams are heard"
         return "; ".join([heard, *(f"{part}: {reason}" for part, reason in self.unready().items())])
 
-    def _parts(self) -> Parts:
+    def _parts(self, pool: AsyncConnectionPool[Any]) -> Parts:
         """What the faces stand on."""
-        http, pool = self._config.http, self._deployment.pool
         faces = Faces(
             self._deployment,
             config=lambda: self._config,
@@ -390,16 +424,10 @@ class Daemon:
             unready=self.unready,
             reload=self.reload,
             wake_deliveries=self._deliverer.wake,
-        )
-        return Parts(
-            daemon=faces,
-            registry=self._registry,
-            listings=Listings(pool),
+            lineup=self._lineup,
             register=Register(pool),
-            outbox=Outbox(pool),
-            authority=Authority(token=self._token, scopes=Tokens(pool).scopes, protect_reads=http.protect_reads),
-            hosts=http.hosts if names_this_machine(http.host) else None,
         )
+        return parts(faces, deployment=self._deployment, pool=pool, registry=self._registry, token=self._token)
 
 
 @contextmanager

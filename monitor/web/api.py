@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,19 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CollectorRegistry
 
 import monitor
+from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.catalog.register import Register
 from monitor.record.listings import Listings
 from monitor.record.outbox import Outbox
-from monitor.web import deliveries, docs, health, matches, references, streams
+from monitor.web import additions, audio, deliveries, docs, events, health, jobs, matches, references, search, streams
 from monitor.web.authority import SCHEME, Authority
 from monitor.web.border import Border
 from monitor.web.daemon import Daemon
+from monitor.web.events import Events
+from monitor.web.jobs import Jobs
+from monitor.web.limits import RateLimit
 from monitor.web.problem import add_handlers, add_schema, documented
+from monitor.web.uploads import Spool
 
 _STATIC = Path(__file__).parent / "static"
 _INVALID = "#/components/schemas/HTTPValidationError"
@@ -37,6 +42,16 @@ class Parts:
     register: Register
     outbox: Outbox
     authority: Authority
+    jobs: Jobs
+    events: Events
+    spool: Spool
+    ffmpeg: FfmpegProgram
+    #: Changes, and searches, that one client may ask for.
+    writes: RateLimit
+    searches: RateLimit
+    uploads_dir: Path
+    import_dirs: Sequence[Path]
+    max_clip_s: float
     #: Names, besides this machine's, by which the daemon may be asked; None for any.
     hosts: Collection[str] | None
 
@@ -55,12 +70,33 @@ def create_app(parts: Parts) -> FastAPI:
     add_handlers(app)
     app.add_middleware(Border, hosts=parts.hosts)
     authority, daemon = parts.authority, parts.daemon
+    may_write = (authority.may_write, parts.writes)
+    may_search = (authority.may_search, parts.searches)
+    may_try = (authority.may_write, parts.searches)
 
     api = APIRouter(prefix="/api/v1", dependencies=[Depends(authority.may_read)], responses=documented(401, 403))
-    api.include_router(streams.routes(daemon, parts.listings))
+    api.include_router(streams.routes(daemon, parts.listings, may_write=may_write, may_try=may_try))
     api.include_router(matches.routes(parts.listings))
-    api.include_router(references.routes(parts.register))
-    api.include_router(deliveries.routes(parts.outbox, may_write=authority.may_write, wake=daemon.wake_deliveries))
+    api.include_router(
+        additions.routes(
+            daemon,
+            jobs=parts.jobs,
+            spool=parts.spool,
+            uploads_dir=parts.uploads_dir,
+            import_dirs=parts.import_dirs,
+            may_write=may_write,
+        )
+    )
+    api.include_router(references.routes(daemon, parts.register, may_write=may_write))
+    api.include_router(audio.routes(parts.register, ffmpeg=parts.ffmpeg))
+    api.include_router(jobs.routes(parts.jobs, may_write=may_write))
+    api.include_router(
+        search.routes(
+            daemon, spool=parts.spool, ffmpeg=parts.ffmpeg, max_clip_s=parts.max_clip_s, may_search=may_search
+        )
+    )
+    api.include_router(deliveries.routes(parts.outbox, may_write=may_write, wake=daemon.wake_deliveries))
+    api.include_router(events.routes(parts.events))
     api.include_router(health.routes(daemon))
     app.include_router(api)
     app.include_router(health.probes(daemon, parts.registry, may_administer=authority.may_administer))

@@ -49,6 +49,10 @@ class Authority:
         if self._protect_reads:
             await self._allow(request, Scope.READ)
 
+    async def may_search(self, request: Request) -> None:
+        """Whoever asks may have work done that changes nothing."""
+        await self._allow(request, Scope.READ)
+
     async def may_write(self, request: Request) -> None:
         """Whoever asks may change streams and references."""
         await self._allow(request, Scope.WRITE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -59,7 +59,7 @@ class Replayed(BaseModel):
     replayed: int
 
 
-def routes(outbox: Outbox, *, may_write: Callable[..., Any], wake: Callable[[], None]) -> APIRouter:
+def routes(outbox: Outbox, *, may_write: Sequence[Callable[..., Any]], wake: Callable[[], None]) -> APIRouter:
     """The operations on deliveries; `wake` tells whoever sends them."""
     router = APIRouter(prefix="/deliveries", tags=["deliveries"])
 
@@ -85,7 +85,7 @@ def routes(outbox: Outbox, *, may_write: Callable[..., Any], wake: Callable[[], 
         "/{delivery_id}/replay",
         response_model=Replayed,
         responses=documented(401, 403, 404, 422, 429, 503),
-        dependencies=[Depends(may_write)],
+        dependencies=[Depends(check) for check in may_write],
         openapi_extra=SECURED,
     )
     async def replay_delivery(delivery_id: UUID) -> Response:

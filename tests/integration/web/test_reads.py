@@ -15,7 +15,7 @@ async def test_an_empty_daemon_answers_everything(site):
     health = await site.get("/health")
     assert health["ready"] and health["servers"]["postgres"]["version"].startswith("18")
     assert [model["name"] for model in health["models"]] == ["fingerprint"]
-    assert {"events", "windows_fingerprint"} <= {queue["name"] for queue in health["queues"]}
+    assert {"windows_fingerprint", "embeddings_default"} <= {queue["name"] for queue in health["queues"]}
     await site.get(f"/matches/{uuid4()}", 404)
     await site.get("/streams/none", 404)
     await site.get("/references/default/none", 404)
