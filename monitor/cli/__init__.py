@@ -54,11 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from monitor.cli import catalog, config, db, deliveries, demo, devices, evaluate, match, model, run, search
+    from monitor.cli import catalog, config, db, deliveries, demo, devices, evaluate, match, model, run, search, token
 
     parser = argparse.ArgumentParser(prog="monitor", description=monitor.__doc__)
     parser.add_argument("--version", action="version", version=f"monitor {monitor.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (run, demo, catalog, match, evaluate, search, devices, model, config, db, deliveries):
+    for module in (run, demo, catalog, match, evaluate, search, devices, model, config, db, deliveries, token):
         module.add_parser(commands)
     return parser
