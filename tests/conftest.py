@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
@@ -23,6 +25,7 @@ import pytest
 from monitor.servers.milvus import Milvus
 from monitor.servers.postgres import DATABASE, Postgres, unprivileged_user, wheel_programs
 from monitor.servers.process import running
+from tests.integration.servers.processes import command_line, end_all, living
 
 if TYPE_CHECKING:
     from monitor.audio.ffmpeg import FfmpegProgram
@@ -64,7 +67,22 @@ def _short_directory() -> Iterator[Path]:
     try:
         yield directory
     finally:
+        _end_servers(directory)
         shutil.rmtree(directory)
+
+
+def _end_servers(directory: Path) -> None:
+    """What a test's commands have started there lingers for a while; after the test nobody needs it."""
+    for keeper in living(directory, "monitor.servers.keeper"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(keeper, signal.SIGTERM)
+    deadline = time.monotonic() + 120
+    while left := living(directory):
+        if time.monotonic() > deadline:
+            lines = [" ".join(command_line(pid)) for pid in left]
+            end_all(directory)
+            pytest.fail(f"left running: {lines}")
+        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from monitor.demo.composer import compose
 from monitor.demo.instruments import SAMPLE_RATE_HZ
 
-pytestmark = [pytest.mark.icecast, pytest.mark.timeout(540)]
+pytestmark = pytest.mark.icecast
 
 
 @pytest.fixture

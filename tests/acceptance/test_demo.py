@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.timeout(420)
-
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:

@@ -49,14 +49,14 @@ def readable_by_others(data_dir: Path) -> list[Path]:
     return [entry for entry in entries if entry.stat().st_mode & 0o077 and entry != data_dir / "run"]
 
 
-async def until(condition: Callable[[], object], *, timeout_s: float = 40) -> None:
+async def until(condition: Callable[[], object], *, timeout_s: float = 120) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"
         await asyncio.sleep(0.01)
 
 
-async def nobody_left(data_dir: Path, *, timeout_s: float = 40) -> bool:
+async def nobody_left(data_dir: Path, *, timeout_s: float = 120) -> bool:
     try:
         await until(lambda: not living(data_dir), timeout_s=timeout_s)
     except AssertionError:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import psycopg
@@ -26,7 +26,6 @@ from tests.integration.servers.processes import (
 )
 
 CLIENT = Path(__file__).with_name("client.py")
-pytestmark = pytest.mark.timeout(240)
 
 
 @asynccontextmanager
@@ -60,7 +59,7 @@ async def execute(dsn: str, statement: str) -> list[tuple[object, ...]]:
 
 
 async def until_answers(dsn: str) -> None:
-    for _ in range(600):
+    for _ in range(2400):
         try:
             await execute(dsn, "SELECT 1")
         except psycopg.OperationalError:
@@ -88,7 +87,7 @@ async def test_servers_last_from_the_first_client_to_the_last(served_dir: Path) 
 
 
 async def test_a_client_that_comes_while_they_linger_finds_the_same_servers(served_dir: Path) -> None:
-    async with embedded(served_dir, milvus=False, linger_s=30) as first:
+    async with embedded(served_dir, milvus=False, linger_s=600) as first:
         servers = living(served_dir, "postgres")
     async with embedded(served_dir, milvus=False) as second:
         assert second.keeper_pid == first.keeper_pid
@@ -96,8 +95,8 @@ async def test_a_client_that_comes_while_they_linger_finds_the_same_servers(serv
         os.kill(second.keeper_pid, signal.SIGTERM)
         await asyncio.sleep(0.5)
         await execute(second.postgres_dsn, "SELECT 1")  # a polite request waits for who is connected
-    # ... and then for nobody: 30 s have not passed
-    assert await nobody_left(served_dir, timeout_s=15)
+    # ... and then for nobody: ten minutes have not passed
+    assert await nobody_left(served_dir)
 
 
 async def test_a_killed_client_takes_nothing_from_the_others(served_dir: Path) -> None:
@@ -114,17 +113,10 @@ async def test_a_killed_client_takes_nothing_from_the_others(served_dir: Path) -
 
 
 async def test_many_first_clients_at_once_get_one_keeper(served_dir: Path) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        answers = [tasks.create_task(_answer_of_a_client(served_dir)) for _ in range(4)]
-    assert len({task.result()["keeper"] for task in answers}) == 1
-
-
-async def _answer_of_a_client(data_dir: Path) -> dict[str, str]:
-    async with client_process(data_dir, linger_s=20) as process:
-        answer = await told(process)
-        os.kill(int(answer["keeper"]), signal.SIGTERM)  # not to linger for long
-        await asyncio.sleep(2)
-        return answer
+    async with AsyncExitStack() as clients:
+        processes = [await clients.enter_async_context(client_process(served_dir)) for _ in range(4)]
+        answers = await asyncio.gather(*(told(process) for process in processes))
+        assert len({answer["keeper"] for answer in answers}) == 1
 
 
 async def test_a_killed_keeper_takes_its_servers_along_and_both_come_back(served_dir: Path) -> None:

@@ -26,7 +26,6 @@ CLIENT = Path(__file__).with_name("client.py")
 REPOSITORY = Path(__file__).parents[3]
 NOBODY = User(uid=65534, gid=65534)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-pytestmark = pytest.mark.timeout(240)
 
 
 @as_root
