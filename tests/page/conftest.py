@@ -86,7 +86,8 @@ async def _run_world(directory: Path, begun: asyncio.Future[World], over: asynci
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         command = Command(directory, listener.getsockname()[1])
-    command.write()
+    # The stations are on this machine, which a stream added through the API may reach only if that is allowed.
+    command.write(http={"port": command.port, "allow_private_streams": True})
     await command.run("catalog", "add", "--manifest", str(_manifest(audio, pieces)))
     from monitor.audio.ffmpeg import find_ffmpeg
 
@@ -120,10 +121,10 @@ async def world(session_dir: Path) -> AsyncIterator[World]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def browser(session_dir: Path) -> AsyncIterator[Browser]:
+async def browser(session_dir: Path, world: World) -> AsyncIterator[Browser]:
     """Chromium, whose microphone hears seconds 12 to 32 of piece-2, over and over."""
     heard = session_dir / "microphone.wav"
-    write_wav(heard, seconds(compose(4711, 2).samples, 12, 32))
+    write_wav(heard, seconds(world.pieces["piece-2"], 12, 32))
     async with async_playwright() as playwright:
         arguments = [
             "--no-sandbox",

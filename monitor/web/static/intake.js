@@ -11,6 +11,8 @@ import { isRefusal, loadBadge } from "./parts/words.js";
 // One request holds so much at most; the next follows when it is through.
 const BATCH_FILES = 50;
 const BATCH_BYTES = 256e6;
+// So many loads wait at the daemon at most; it keeps what they hold on its disk.
+const MOST_JOBS = 2;
 const POLL_MS = 3000;
 const ENDED = new Set(["done", "failed", "cancelled"]);
 
@@ -85,7 +87,8 @@ export async function add(chosen, catalog) {
   for (const { file, name } of chosen) {
     const last = batches.at(-1);
     const fits = last && last.length < BATCH_FILES && last.reduce((sum, other) => sum + other.bytes, file.size) <= BATCH_BYTES;
-    const made = Object.assign(row(name, file.size), { file });
+    // Only the last part of a name is kept by the daemon: what tells two tracks 01 apart is the folder.
+    const made = Object.assign(row(name, file.size), { file, sent_name: name.replaceAll("/", " - ") });
     if (fits) last.push(made);
     else batches.push([made]);
   }
@@ -102,10 +105,11 @@ export async function add(chosen, catalog) {
 }
 
 async function sendBatch(batch, catalog, signal) {
+  while (jobs.size >= MOST_JOBS && !signal.aborted) await Promise.race([...jobs.values()].map((job) => job.ended));
   if (signal.aborted) return giveUp(batch, "was not sent: stopped");
   const form = new FormData();
   if (catalog) form.append("catalog", catalog);
-  for (const file of batch) form.append("files", file.file, file.name);
+  for (const file of batch) form.append("files", file.file, file.sent_name);
   const whole = batch.reduce((sum, file) => sum + file.bytes, 0);
   // The parts of a form go out one after the other: what has gone out says which file is under way.
   const sent = (loaded, total) => {
@@ -132,9 +136,19 @@ function giveUp(batch, reason) {
   count();
 }
 
-function follow(job, batch) {
-  jobs.set(job.job_id, { batch, files: [], timer: setInterval(() => poll(job.job_id), POLL_MS) });
+/** Show what becomes of a job's files: of those of `batch`, or where there is none, of those that the job names. */
+function follow(job, batch = null) {
+  const followed = { batch, files: [], timer: setInterval(() => poll(job.job_id), POLL_MS) };
+  followed.ended = new Promise((resolve) => (followed.end = resolve));
+  jobs.set(job.job_id, followed);
   take(job);
+}
+
+/** Load what lies on the daemon's machine. */
+export async function addPaths(paths, catalog) {
+  const { job } = await ask("/references/paths", { method: "POST", json: catalog ? { paths, catalog } : { paths } });
+  follow(job);
+  return job;
 }
 
 // Events say it first; asking makes sure of it.
@@ -143,16 +157,13 @@ async function poll(job_id) {
   if (job) take(job);
 }
 
-/** Which file each row tells of: by its name, or the last part of it, or else by its place. */
+/** Which file each row tells of: by its name, or where the daemon could not keep that, by its place. */
 function paired(rows, batch) {
   const left = new Set(batch);
   const pairs = new Map();
-  const named = [(file) => file.name, (file) => file.name.split("/").at(-1)];
-  for (const nameOf of named) {
-    for (const said of rows) {
-      const file = !pairs.has(said) && [...left].find((one) => nameOf(one) === said.file);
-      if (file) (pairs.set(said, file), left.delete(file));
-    }
+  for (const said of rows) {
+    const file = batch.find((one) => left.has(one) && one.sent_name === said.file);
+    if (file) (pairs.set(said, file), left.delete(file));
   }
   for (const said of rows) {
     const [file] = left;
@@ -164,14 +175,17 @@ function paired(rows, batch) {
 function take(job) {
   const followed = jobs.get(job.job_id);
   if (!followed) return;
-  if (followed.files.length !== job.rows.length) followed.files = paired(job.rows, followed.batch);
+  const unnamed = job.rows.slice(followed.files.length);
+  if (followed.batch && unnamed.length) followed.files = paired(job.rows, followed.batch);
+  if (!followed.batch) followed.files.push(...unnamed.map((said) => row(said.file)));
   job.rows.forEach((said, at) => {
     if (said.status) followed.files[at]?.settle(said.status, said.reason, { catalog: job.catalog, reference_id: said.reference_id });
   });
   if (ENDED.has(job.state)) {
     clearInterval(followed.timer);
     jobs.delete(job.job_id);
-    giveUp(followed.batch, job.reason ?? "was not loaded: the load was stopped before it");
+    followed.end();
+    giveUp(followed.batch ?? followed.files, job.reason ?? "was not loaded: the load was stopped before it");
     for (const settled of [...settlers]) settled();
   }
   count();
@@ -195,8 +209,7 @@ async function stopAll() {
 export async function adopt() {
   const { jobs: found } = await ask("/jobs").catch(() => ({ jobs: [] }));
   for (const job of found) {
-    const runs = job.state === "queued" || job.state === "running";
-    if (runs && job.rows.length && !jobs.has(job.job_id)) follow(job, job.rows.map((said) => row(said.file)));
+    if (!ENDED.has(job.state) && !jobs.has(job.job_id)) follow(job);
   }
   count();
 }

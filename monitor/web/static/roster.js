@@ -9,6 +9,8 @@ export const streams = new Map();
 /** Levels by name, newer than those in `streams`. */
 export const levels = new Map();
 const POLL_MS = 10000;
+// Streams that others removed are in no event.
+const CHECK_MS = 60000;
 const hearers = new Set();
 let first = null;
 
@@ -86,6 +88,8 @@ async function readStream(name) {
 export function keepFresh() {
   listen("stream", take);
   listen("match", onMatch);
+  // More was missed than is told again.
+  listen("reset", () => refresh().catch(() => {}));
   listen("level", ({ levels: said }) => {
     for (const [name, dbfs] of Object.entries(said)) levels.set(name, dbfs);
   });
@@ -95,7 +99,7 @@ export function keepFresh() {
     // What happened while no events arrived is only in the list; and it is asked for while none arrive.
     if (connected && was === false) refresh().catch(() => {});
     clearInterval(timer);
-    if (connected === false) timer = setInterval(() => refresh().catch(() => {}), POLL_MS);
+    timer = setInterval(() => refresh().catch(() => {}), connected === false ? POLL_MS : CHECK_MS);
     was = connected;
   });
 }

@@ -1,7 +1,7 @@
 // References: add by dropping files, find, listen, edit, delete.
 import { ask, pathOf } from "../api.js";
 import * as intake from "../intake.js";
-import { confirmed } from "../parts/dialog.js";
+import { confirmed, field, form } from "../parts/dialog.js";
 import { drop } from "../parts/drop.js";
 import { h, settled, write } from "../parts/element.js";
 import { counted, seconds, timeOf } from "../parts/format.js";
@@ -38,6 +38,17 @@ export async function deleteReferences(chosen) {
   });
   if (gone) notice(one ? `${titleOf(one)} is deleted.` : `${counted(chosen.length, "reference")} are deleted.`);
   return Boolean(gone);
+}
+
+/** Ask for paths on the daemon's machine, and load what lies there. */
+function addFromServer(catalog) {
+  const paths = h("textarea.input", { name: "paths", rows: 4, required: true, placeholder: "/music/masters" });
+  return form({
+    title: "Add from the server",
+    body: field("Files or folders", paths, "One a line, below the directories of http.import_dirs; they stay where they are."),
+    action: "Add",
+    save: () => intake.addPaths(paths.value.split("\n").map((line) => line.trim()).filter(Boolean), catalog),
+  });
 }
 
 export function references(view, { query: given, signal }) {
@@ -117,7 +128,7 @@ export function references(view, { query: given, signal }) {
       action: "Choose files",
       multiple: true,
       take: (files) => tried(() => intake.add(files, into)),
-      beside: [target],
+      beside: [h("button.button", { type: "button", onclick: () => addFromServer(into) }, "From the server"), target],
       signal,
     }),
     intake.element,

@@ -67,7 +67,10 @@ function verdict(found) {
 }
 
 /** Ask for a stream, let its address be tested, and add it. */
-function addStream() {
+async function addStream() {
+  const known = (await ask("/health").catch(() => ({ catalogs: [] }))).catalogs.map((catalog) => catalog.name);
+  const boxes = known.map((catalog, at) => h("input", { type: "checkbox", value: catalog, checked: at === 0 }));
+  const catalogs = h("fieldset.field", {}, h("legend", {}, "Watch for the catalogs"), h("div.actions", {}, boxes.map((box) => h("label.actions", {}, box, box.value))));
   const url = h("input.input", { name: "url", type: "text", inputmode: "url", required: true, placeholder: "https://radio.example/live.mp3", autocomplete: "off" });
   const name = h("input.input", { name: "name", required: true, pattern: "[A-Za-z0-9._\\-]+", placeholder: "radio-one", autocomplete: "off" });
   const headers = h("textarea.input", { name: "headers", rows: 2, placeholder: "Authorization: Bearer …" });
@@ -77,6 +80,7 @@ function addStream() {
     const pairs = lines.map((line) => [line.slice(0, line.indexOf(":")).trim(), line.slice(line.indexOf(":") + 1).trim()]);
     return lines.length ? { headers: Object.fromEntries(pairs) } : {};
   };
+  const chosen = () => (known.length > 1 ? { catalogs: boxes.filter((box) => box.checked).map((box) => box.value) } : {});
   const test = h("button.button", { type: "button" }, icon("live"), "Test");
   test.addEventListener("click", async () => {
     if (!url.reportValidity()) return;
@@ -97,10 +101,11 @@ function addStream() {
       h("div.with-button", {}, field("Address", url), test),
       found,
       field("Name", name, "Letters, digits, dots, dashes and underscores"),
+      known.length > 1 ? catalogs : null,
       h("details", {}, h("summary", {}, "Request headers"), field("Headers", headers, "One a line, as Name: value")),
     ),
     action: "Add",
-    save: () => ask("/streams", { method: "POST", json: { name: name.value.trim(), url: url.value.trim(), ...given() } }),
+    save: () => ask("/streams", { method: "POST", json: { name: name.value.trim(), url: url.value.trim(), ...given(), ...chosen() } }),
   });
 }
 
