@@ -49,7 +49,7 @@ _SENTENCES = {
     _R.NO_AUDIO: "it has no audio track, or ends before any audio",
     _R.UNDECODABLE: "what it sends is not audio that ffmpeg can decode",
     _R.PROTOCOL_DENIED: "it needs a protocol that is not allowed here; see the stream's `protocols`",
-    _R.ADDRESS_DENIED: "it leads to an address that this stream may not reach; see `egress`",
+    _R.ADDRESS_DENIED: "it leads to an address that this stream may not reach; see `http.stream_networks`",
     _R.ENDED: "the audio ended",
     _R.DEVICE_MISSING: "there is no such sound device; `monitor devices` lists them",
 }

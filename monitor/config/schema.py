@@ -137,6 +137,11 @@ class Http(Section):
         title="Allow private streams",
         description="True: streams added through the API may be at private addresses.",
     )
+    stream_networks: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        default=(),
+        title="Stream networks",
+        description="Networks that streams added through the API may reach though they are private: 10.1.0.0/16.",
+    )
     max_upload_bytes: int = Field(
         default=1 << 30, title="Largest upload", ge=1 << 10, le=1 << 40, description="Bytes of one upload, all files."
     )
@@ -268,19 +273,6 @@ class Stream(Section):
     def request_headers(self) -> dict[str, str]:
         """The headers unmasked."""
         return {name: value.get_secret_value() for name, value in self.headers.items()}
-
-
-class Egress(Section):
-    """What streams that come by the API may reach: the public internet, and what is allowed here."""
-
-    allow_private: bool = Field(
-        default=False,
-        title="Allow private addresses",
-        description="True: loopback, private and link-local addresses, and files, too.",
-    )
-    networks: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
-        default=(), title="Networks", description="Networks that may be reached all the same, such as 10.1.0.0/16."
-    )
 
 
 class MatchRules(Section):
@@ -443,7 +435,6 @@ class Config(Section):
     http: Http = Http()
     catalogs: tuple[Catalog, ...] = Field(default=(Catalog(name="default"),), title="Catalogs", min_length=1)
     streams: tuple[Stream, ...] = Field(default=(), title="Streams")
-    egress: Egress = Egress()
     match: MatchRules = MatchRules()
     webhooks: tuple[Webhook, ...] = Field(default=(), title="Webhooks")
     retention: Retention = Retention()

@@ -60,7 +60,7 @@ MESSAGES = {
     "unknown-catalog": "3: streams[0].catalogs[0]: there is no catalog 'jingle'; did you mean 'jingles'?",
     "unknown-embedder": "1: catalogs[0].embedder: must be 'fingerprint' or 'panns', not 'pann'",
     "unknown-key-far": "2: http.zzz: is not a key; known are host, port, token, token_file, protect_reads, hosts,"
-    " import_dirs, allow_private_streams, max_upload_bytes, max_reference_s, max_clip_s, writes_per_minute,"
+    " import_dirs, allow_private_streams, stream_networks, max_upload_bytes, max_reference_s, max_clip_s, writes_per_minute,"
     " searches_per_minute",
     "unknown-key": "2: http.prot: is not a key; did you mean 'port'?",
     "unknown-section": "1: strems: is not a key; did you mean 'streams'?",
