@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from monitor.servers.postgres import Postgres, unprivileged_user, wheel_programs
@@ -52,6 +52,13 @@ class Outage:
     def go_on(self) -> None:
         self._send(signal.SIGCONT)
 
+    def recover(self) -> None:
+        """It runs, whatever was done to it."""
+        if self._process is not None and self._process.poll() is None:
+            self.go_on()
+        else:
+            self.begin()
+
     def end(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._send(signal.SIGCONT)
@@ -59,7 +66,8 @@ class Outage:
 
     def _send(self, number: signal.Signals) -> None:
         for pid in living(self._directory):
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 @contextmanager
