@@ -42,6 +42,7 @@ def exposition() -> str:
     metrics.add_stream("one")
     metrics.set_stream_state("one", StreamState.RECEIVING)
     metrics.add_endpoint("desk")
+    metrics.add_canary("canary:default")
     metrics.queue_length.labels("events").set(0)
     metrics.queue_capacity.labels("events").set(1024)
     return generate_latest(metrics.registry).decode()
@@ -94,7 +95,7 @@ def unknown_in(alert: Mapping[str, Any], exposed: Exposed) -> list[str]:
         for label, values in _MATCHER.findall(matchers):
             known = exposed.get(name, {}).get(label, set())
             unknown += [f'{name}{{{label}="{value}"}}' for value in values.split("|") if value not in known]
-    grouped = {label.strip() for found in _GROUPING.findall(expression) for label in found.split(",")}
+    grouped = {label.strip() for found in _GROUPING.findall(expression) for label in found.split(",")} - {""}
     told = set(re.findall(r"\$labels\.(\w+)", str(alert.get("annotations"))))
     mentioned = set(re.findall(r"\bmonitor_\w+", str(alert.get("annotations"))))
     return [*unknown, *sorted((grouped | told) - labels), *sorted(mentioned - exposed.keys())]
