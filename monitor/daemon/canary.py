@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 from monitor.audio.window import level_dbfs
 from monitor.catalog.canary import Canaries, Canary, Planting, degraded
@@ -174,21 +175,28 @@ class SelfTest:
                 level_dbfs=level_dbfs(samples),
             )
             self._pipeline.submit(perch.model, window)
-        await asyncio.wait([trial.found], timeout=_GRACE_S)
+        through = asyncio.Semaphore(0)
+        self._pipeline.unheard(stream, start_s + len(sound) / embedder.sample_rate_hz, through=through)
+        passing = asyncio.create_task(through.acquire(), name=f"{stream} passes")
+        waited_for: set[asyncio.Future[Any]] = {trial.found, passing}
+        try:
+            await asyncio.wait(waited_for, timeout=_GRACE_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            passing.cancel()
         if not trial.found.done():
-            return await self._why_not(perch, stream, trial)
+            return await self._why_not(perch, trial, through=passing.done())
         match = trial.found.result().match
         if abs(match.reference_start_s - (_FROM_S + match.start_s - start_s)) > _TOLERANCE_S:
             return CanaryReason.MISPLACED
         self._metrics.canary_detection.labels(perch.stream).set(loop.time() - began_s)
         return None
 
-    async def _why_not(self, perch: Perch, stream: str, trial: Trial) -> CanaryReason:
+    async def _why_not(self, perch: Perch, trial: Trial, *, through: bool) -> CanaryReason:
         if perch.reader.name in self._pipeline.trouble:
             return CanaryReason.UNREACHABLE
         if trial.dropped:
             return CanaryReason.DROPPED
-        if self._pipeline.waiting(stream):
+        if not through:
             return CanaryReason.LATE
         canary = perch.canary
         if canary and await self._canaries.plant(perch.reader.catalog, canary, perch.embedder) is Planting.LOST:

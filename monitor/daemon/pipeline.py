@@ -179,11 +179,6 @@ class Pipeline:
         self.forget(stream)
         self._listeners.pop(stream, None)
 
-    def waiting(self, stream: str) -> int:
-        """How much of the stream waits to be embedded or searched."""
-        windows = sum(model.queue.held(stream) for model in self._models.values())
-        return windows + sum(lane.queue.held(stream) for lane in self._lanes.values())
-
     def models_of(self, catalogs: Iterable[str]) -> dict[str, Embedder]:
         """The embedders, by name, that these catalogs need."""
         wanted = set(catalogs)

@@ -57,10 +57,6 @@ class FairQueue(Generic[Item]):
             self._arrived.clear()
         return taken
 
-    def held(self, stream: str) -> int:
-        """How many items of the stream wait."""
-        return len(self._by_stream.get(stream, ()))
-
     async def wait(self) -> bool:
         """Wait for an item; False when the queue is closed and empty."""
         while not self._length:

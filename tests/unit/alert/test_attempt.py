@@ -3,7 +3,7 @@ from __future__ import annotations
 from email.utils import formatdate
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from monitor.alert.attempt import Endpoint, retry_after_s
@@ -12,6 +12,7 @@ NOW_S = 1_772_409_590.0
 DAY_S = 86_400.0
 
 
+@settings(deadline=None)
 @given(st.text())
 @example("9" * 5000)
 @example("١٢")
@@ -44,6 +45,7 @@ def test_seconds_and_dates_are_understood(value: str | None, wait_s: float | Non
     assert retry_after_s(value, now_s=NOW_S) == wait_s
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_what_is_shown_is_one_bounded_line_without_secrets(said: str) -> None:
     desk = Endpoint(

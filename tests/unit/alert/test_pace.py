@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.alert.pace import Rate, rest_s
@@ -13,6 +13,7 @@ def test_rests_begin_with_the_fifth_failure_and_grow_to_five_minutes() -> None:
     assert rest_s(10**9) == 300
 
 
+@settings(deadline=None)
 @given(
     per_s=st.floats(0.01, 1000),
     pauses_s=st.lists(st.floats(0, 100), min_size=2, max_size=60),
