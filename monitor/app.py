@@ -26,9 +26,11 @@ from monitor.alert.attempt import Endpoint
 from monitor.alert.delivery import Deliverer
 from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.audio.source import SourceOptions, open_source
+from monitor.catalog.canary import Canaries
 from monitor.catalog.register import Register
 from monitor.catalog.search import CatalogReader
 from monitor.config import Config, Diff
+from monitor.daemon.canary import SelfTest
 from monitor.daemon.heartbeat import Heartbeat
 from monitor.daemon.listening import Listening
 from monitor.daemon.notify import ServiceManager
@@ -99,6 +101,15 @@ class Daemon:
             options=alignment_options(config),
             top_k=config.match.top_k,
             heartbeat=self._heartbeat,
+        )
+        self._self_test = SelfTest(
+            pipeline=self._pipeline,
+            canaries=Canaries(
+                pool=deployment.pool, milvus_uri=deployment.milvus_uri, milvus_token=deployment.milvus_token
+            ),
+            metrics=self._metrics,
+            interval_s=config.canary.interval_s,
+            alarm_after=config.canary.alarm_after,
         )
         self._schedule = Schedule(on_bug=self._bug)
         self._embedders: dict[str, Embedder] = {}
@@ -202,6 +213,7 @@ class Daemon:
         for stream in await self._lineup.load(stopping=self._stopping):
             await self._listen(stream)
         log.configure(self._config.log.level, self._config.log.format, secrets=self._lineup.secrets(self._config))
+        self._testing = self._own(self._self_test.run(), "self-test")
         self._upkeep.plan()
         self._schedule.start()
         self._reload.loaded()
@@ -238,6 +250,7 @@ class Daemon:
                 reader=reader,
                 calibration=self._deployment.load_calibration(name, self._embedders[name]),
             )
+            self._self_test.add_catalog(reader=reader, model=name, embedder=self._embedders[name])
 
     async def _drain(self) -> None:
         """Streams, then what waits in the stages, then the log, then what deliveries fit: 25 s in all."""
@@ -249,6 +262,8 @@ class Daemon:
             return
         try:
             async with asyncio.timeout(_STOP_S - 8), self._reload.lock:
+                if (testing := getattr(self, "_testing", None)) is not None:
+                    testing.cancel()
                 await self._listening.end()
                 self._pipeline.close()
                 await asyncio.wait([self._piping])
@@ -280,7 +295,7 @@ class Daemon:
         self._stopping.set()
 
     def _stages(self) -> list[asyncio.Task[None]]:
-        names = ("_recording", "_piping", "_delivering", "_watching")
+        names = ("_recording", "_piping", "_delivering", "_watching", "_testing")
         return [task for name in names if (task := getattr(self, name, None)) is not None]
 
     def stop(self) -> None:
@@ -396,6 +411,7 @@ class Daemon:
         if not self._started.is_set():
             return {"daemon": "starting"}
         reasons = {f"catalog {name}": trouble for name, trouble in self._pipeline.trouble.items()}
+        reasons |= {f"self-test {name}": trouble for name, trouble in self._self_test.trouble.items()}
         if self._recorder.trouble is not None:
             reasons["postgres"] = self._recorder.trouble
         if self._recorder.no_room is not None:
