@@ -11,7 +11,7 @@ JOBS ?= 2
 LEAST_COVERAGE := 85
 
 RUN := $(VENV)/bin/python
-PYTEST := pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST := pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 EXTRAS := test
 CONSTRAINTS :=
 ifeq ($(CI),true)

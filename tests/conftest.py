@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from monitor.servers.milvus import Milvus
 from monitor.servers.postgres import DATABASE, Postgres, unprivileged_user, wheel_programs
@@ -42,11 +44,16 @@ for _name in [name for name in os.environ if name.startswith(("MONITOR_", "PG"))
 _ports = count(20_000 + os.getpid() % 100 * 100)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In several processes (pytest-xdist), a directory's tests stay in one: its servers start once, and what keeps
-    real time has no rival of its own kind."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(str(item.path.parent.relative_to(Path(__file__).parent))))
+class ByDirectory(LoadScopeScheduling):
+    """In several processes, a directory's tests stay in one: its servers start once, and what keeps real time has no
+    rival of its own kind."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("::")[0].rpartition("/")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByDirectory:
+    return ByDirectory(config, log)
 
 
 def system_programs() -> Path | None:
