@@ -175,6 +175,7 @@ def _table(told: dict[str, Any], verdicts: dict[str, Sequence[Verdict]]) -> str:
     lines = [
         f"{tools}; {told['processors']} processors; seed {told['seed']}",
         f"queries cut from {', '.join(told['packages'])}: {about['queried']} pieces; {others}",
+        f"left out as near copies of others: {', '.join(sorted(material.NEAR_COPIES))}",
         "seconds as the toolkit's evaluator counts them; begins rounded down, ends up, as its annotations are",
         "",
         f"{'':16s}{'queries':8s}{found}{costs}",
