@@ -31,12 +31,14 @@ from monitor.catalog.register import Register
 from monitor.catalog.search import CatalogReader
 from monitor.config import Config, Diff
 from monitor.daemon.canary import SelfTest
+from monitor.daemon.clock import StreamClock
 from monitor.daemon.heartbeat import Heartbeat
 from monitor.daemon.listening import Listening
 from monitor.daemon.notify import ServiceManager
 from monitor.daemon.pipeline import Limits, Pipeline
 from monitor.daemon.recorder import Recorder
 from monitor.daemon.schedule import Schedule
+from monitor.daemon.stability import Tolerance
 from monitor.daemon.stream import Settings, Source
 from monitor.deployment import Deployment, alignment_options, deploy
 from monitor.embed import Embedder
@@ -118,6 +120,9 @@ class Daemon:
         self._crash: BaseException | None = None
         #: Told when matches were written.
         self._told: Callable[[], None] = lambda: None
+        self._clock = StreamClock()
+        self._metrics.clock_ahead.set_function(self._clock.ahead_s)
+        self._metrics.clock_steps.set_function(lambda: self._clock.steps_total)
         self._listening = Listening(
             store=self._store,
             recorder=self._recorder,
@@ -126,6 +131,7 @@ class Daemon:
             webhooks=lambda: self._deliverer.endpoints,
             stopping=self._stopping,
             on_ended=self._ended,
+            now=self._clock,
         )
         self._reload = Reload(
             config,
@@ -319,6 +325,9 @@ class Daemon:
             paused=stream.paused,
             silence_after_s=stream.silence_after_s,
             silence_dbfs=stream.silence_dbfs,
+            tolerance=Tolerance(
+                blip_s=stream.blip_s, failures=stream.flapping_failures, window_s=stream.flapping_window_s
+            ),
         )
         options = SourceOptions(
             headers=stream.request_headers,
@@ -326,11 +335,12 @@ class Daemon:
             stall_timeout_s=stream.stall_timeout_s,
             connect_timeout_s=stream.connect_timeout_s,
             tls_verify=stream.tls_verify,
+            ca_file=None if stream.ca_file is None else str(stream.ca_file),
             protocols=stream.protocols,
             realtime=True,
             egress=self._lineup.egress(stream.name),
         )
-        return settings, partial(_open, self._deployment.ffmpeg, options)
+        return settings, partial(_open, self._deployment.ffmpeg, options, self._clock)
 
     def _taken_over(self, name: str) -> None:
         self._listening.taken_over(name)
@@ -496,8 +506,10 @@ async def run(config: Config, *, config_path: Path | None) -> None:
             logger.info("stopped before it had started", extra={"action": "stopped"})
 
 
-def _open(ffmpeg: FfmpegProgram, options: SourceOptions, address: str, sample_rate_hz: int) -> Source:
-    return open_source(address, sample_rate_hz=sample_rate_hz, ffmpeg=ffmpeg, options=options)
+def _open(
+    ffmpeg: FfmpegProgram, options: SourceOptions, now: Callable[[], float], address: str, sample_rate_hz: int
+) -> Source:
+    return open_source(address, sample_rate_hz=sample_rate_hz, ffmpeg=ffmpeg, options=options, now=now)
 
 
 def _endpoints(config: Config) -> list[Endpoint]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from prometheus_client import Gauge
 
-from monitor.audio.egress import Egress
 from monitor.audio.source import SourceOptions
 from monitor.catalog.loader import Loader
 from monitor.catalog.references import References
@@ -23,7 +22,7 @@ from monitor.daemon.pipeline import Pipeline
 from monitor.deployment import Deployment
 from monitor.embed import Embedder
 from monitor.errors import UnreachableError
-from monitor.lineup import Lineup
+from monitor.lineup import Lineup, api_egress
 from monitor.metrics import Metrics
 from monitor.servers.border import transaction
 from monitor.types import Reference
@@ -70,8 +69,9 @@ class Faces:
             headers=stream.request_headers,
             user_agent=stream.user_agent,
             tls_verify=stream.tls_verify,
+            ca_file=None if stream.ca_file is None else str(stream.ca_file),
             connect_timeout_s=stream.connect_timeout_s,
-            egress=Egress(allow_private=self._config().http.allow_private_streams),
+            egress=api_egress(self._config()),
         )
         return await tried(stream.addresses[0], ffmpeg=self._deployment.ffmpeg, options=options)
 

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from ipaddress import ip_network
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,6 +23,12 @@ from monitor.record.roster import Roster
 log = logging.getLogger(__name__)
 
 _RETRY_S = 2.0
+
+
+def api_egress(config: Config) -> Egress:
+    """What a stream that comes by the API may reach."""
+    networks = tuple(ip_network(network) for network in config.http.stream_networks)
+    return Egress(allow_private=config.http.allow_private_streams, networks=networks)
 
 
 class Lineup:
@@ -81,7 +88,7 @@ class Lineup:
         """What the stream's source may reach: anything if the operator has named it in the file."""
         if name not in self._added:
             return ANYWHERE
-        return Egress(allow_private=self._config().http.allow_private_streams)
+        return api_egress(self._config())
 
     def secrets(self, config: Config) -> frozenset[str]:
         """What must not be shown of the configuration and of the API's streams."""

@@ -37,6 +37,14 @@ class Metrics:
             "When a configuration was last taken over.",
             registry=registry,
         )
+        self.clock_ahead = Gauge(
+            "monitor_clock_ahead_seconds",
+            "Stream time less the machine's clock; not near 0 after that was set back.",
+            registry=registry,
+        )
+        self.clock_steps = Gauge(
+            "monitor_clock_steps", "Times that stream time followed a forward leap of the clock.", registry=registry
+        )
         stream = ("stream",)
         self.stream_up = Gauge(
             "monitor_stream_up", "1 while the stream is heard, silence included.", stream, registry=registry

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -43,9 +42,10 @@ class Listening:
         webhooks: Callable[[], Iterable[Subscriber]],
         stopping: asyncio.Event,
         on_ended: Callable[[asyncio.Task[None]], None],
+        now: Callable[[], float],
     ) -> None:
         self._store, self._recorder, self._pipeline, self._metrics = store, recorder, pipeline, metrics
-        self._webhooks, self._stopping, self._on_ended = webhooks, stopping, on_ended
+        self._webhooks, self._stopping, self._on_ended, self._now = webhooks, stopping, on_ended, now
         self._streams: dict[str, Stream] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._playing: dict[str, dict[str, MatchEvent]] = {}
@@ -81,9 +81,9 @@ class Listening:
         self._metrics.add_stream(name)
         self._recorder.epochs[name] = epoch = await self._store.begin_listening(name)
         await self._store.close_matches(
-            name, epoch=epoch, decided_s=time.time(), webhooks=self._webhooks(), except_catalogs=catalogs
+            name, epoch=epoch, decided_s=self._now(), webhooks=self._webhooks(), except_catalogs=catalogs
         )
-        since_s = time.time() - self._pipeline.options.max_gap_s - _BURST_S
+        since_s = self._now() - self._pipeline.options.max_gap_s - _BURST_S
         matches = await self._store.open_matches(name, interrupted_since_s=since_s)
         heard_until_s = await self._store.heard_until(name)
         self._recorder.resume(name, matches)
@@ -102,6 +102,7 @@ class Listening:
             recorder=self._recorder,
             metrics=self._metrics,
             heard_until_s=heard_until_s,
+            now=self._now,
         )
         task = asyncio.create_task(self._streams[name].run(), name=f"stream {name}")
         task.add_done_callback(self._on_ended)
@@ -125,7 +126,7 @@ class Listening:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        for event in await self._pipeline.detach(name, time.time(), goes_on=goes_on):
+        for event in await self._pipeline.detach(name, self._now(), goes_on=goes_on):
             await self._recorder.put(event)
         while goes_on and not await self._recorder.settle():
             if self._stopping.is_set():
@@ -174,7 +175,7 @@ class Listening:
 
     async def end_abandoned(self) -> None:
         """Matches are over that nobody has gone on with for long: of streams that the configuration lost meanwhile."""
-        now_s = time.time()
+        now_s = self._now()
         ended = await self._store.end_abandoned(
             listened=list(self._streams),
             before_s=now_s - max(2 * self._pipeline.options.max_gap_s, _ABANDONED_S),
@@ -205,8 +206,10 @@ class Listening:
             "addresses": [mask_url(address) for address in stream.settings.addresses],
             "catalogs": list(stream.settings.catalogs),
             "paused": stream.settings.paused,
-            "delay_s": max(time.time() - stream.heard_until_s, 0.0) if up and stream.heard_until_s else None,
+            "delay_s": max(self._now() - stream.heard_until_s, 0.0) if up and stream.heard_until_s else None,
             "last_words": list(stream.last_words),
+            "alarm": stream.alarm,
+            "alarm_since_s": stream.alarm_since_s,
             "playing": [self._played(event.match) for event in self._playing.get(name, {}).values()],
         }
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monitor.record.listings import Listings
 from monitor.record.rows import RecordedMatch
-from monitor.types import Gap, MatchState, StreamState
+from monitor.types import Gap, MatchState, StreamAlarm, StreamState
 from monitor.web.authority import SECURED
 from monitor.web.daemon import Daemon
 from monitor.web.problem import ProblemError, documented, not_found
@@ -72,9 +72,11 @@ class Stream(BaseModel):
 
 
 class StreamDetail(Stream):
-    """A stream with what ffmpeg said last when it failed."""
+    """A stream with what ffmpeg said last when it failed, and what about it somebody should know."""
 
     last_words: list[str]
+    alarm: StreamAlarm | None = None
+    alarm_since_s: float | None = None
 
 
 class Streams(BaseModel):
