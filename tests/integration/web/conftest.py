@@ -21,7 +21,7 @@ from monitor.catalog.references import References
 from monitor.deployment import Deployment, deploy
 from tests.integration.catalog.sound import melody, write_wav
 
-WAIT_S = 60.0
+WAIT_S = 180.0
 
 
 async def until(condition: Callable[[], Awaitable[Any]], wait_s: float = WAIT_S) -> Any:
@@ -144,9 +144,7 @@ async def house(data_dir: Path, database: str, milvus_lite: str, free_port: int)
     yield house
     async with AsyncConnectionPool(database, min_size=1, open=False) as pool:
         for catalog in await References(pool).catalogs():
-            index = VectorIndex(
-                uri=milvus_lite, token=None, collection=catalog.collection, dimension=catalog.dimension
-            )
+            index = VectorIndex(uri=milvus_lite, token=None, collection=catalog.collection, dimension=catalog.dimension)
             index.drop()
             index.close()
 

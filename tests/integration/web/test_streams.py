@@ -1,0 +1,113 @@
+"""Streams of the API: tried, added, paused, restarted, removed; beside those of the file, across restart and reload."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.integration.audio.station import icecast, on_air
+from tests.integration.catalog.sound import write_melody
+from tests.integration.web.conftest import Site, until
+
+
+async def states(site: Site) -> dict[str, str]:
+    return {stream["name"]: stream["state"] for stream in (await site.get("/streams"))["streams"]}
+
+
+async def is_heard(site: Site, name: str) -> bool:
+    return (await site.get(f"/streams/{name}"))["state"] in {"receiving", "silent"}
+
+
+@pytest.fixture
+async def station(ffmpeg, tmp_path):
+    """The address of a station that plays MP3 for ever."""
+    source, target = write_melody(tmp_path / "air.wav", 7, 20.0), tmp_path / "air.mp3"
+    process = await asyncio.create_subprocess_exec(
+        *(ffmpeg.path, "-nostdin", "-loglevel", "error", "-i", str(source), "-b:a", "64k", str(target))
+    )
+    assert await process.wait() == 0
+    async with on_air() as station:
+        yield station.add("/air", icecast(target.read_bytes(), bytes_per_s=8000))
+
+
+async def test_private_addresses_files_and_devices_are_refused(site, station):
+    for url in ("/etc/passwd", "file:///etc/passwd", "device:0", "concat:/etc/passwd", "http://[", "javascript:1", "x"):
+        await site.post("/streams", 422, json={"name": "evil", "url": url})
+        await site.post("/streams/test", 422, json={"url": url})
+    trial = await site.post("/streams/test", json={"url": station})
+    assert (trial["reachable"], trial["reason"]) == (False, "address_denied")
+    added = await site.post("/streams", 201, json={"name": "private", "url": station})
+    assert added["source"] == "api"
+
+    async def denied():
+        return (await site.get("/streams/private"))["reason"] == "address_denied"
+
+    await until(denied)
+    for wrong in (
+        {"name": "a/b", "url": station},
+        {"name": "both", "url": station, "urls": [station]},
+        {"name": "none"},
+        {"name": "file", "url_file": "/etc/passwd"},
+        {"name": "headers", "url": station, "headers_file": "/etc/passwd"},
+        {"name": "protocols", "url": station, "protocols": ["file"]},
+        {"name": "header", "url": station, "headers": {"X": "a\r\nY: b"}},
+        {"name": "catalog", "url": station, "catalogs": ["none"]},
+    ):
+        await site.post("/streams", 422, json=wrong)
+    assert list(await states(site)) == ["private"]
+
+
+async def test_the_life_of_a_stream_of_the_api(house, station):
+    file = {"name": "of-file", "url": "http://127.0.0.1:9/none"}
+    house.write(http={"allow_private_streams": True}, streams=[file])
+    async with house.daemon() as site:
+        trial = await site.post("/streams/test", json={"url": station})
+        assert (trial["reachable"], trial["codec"], trial["sample_rate_hz"]) == (True, "mp3", 8000)
+        assert trial["seconds"] >= 5 and -20 < trial["level_dbfs"] < 0
+
+        secret = station.replace("http://", "http://user:hunter2hunter2@")
+        added = await site.post("/streams", 201, json={"name": "air", "urls": [secret], "silence_after_s": 30})
+        assert added["source"] == "api" and "hunter2" not in json.dumps(added)
+        await site.post("/streams", 409, json={"name": "air", "url": station})
+        await site.post("/streams", 409, json={"name": "of-file", "url": station})
+        await until(lambda: is_heard(site, "air"))
+        paused = await site.post("/streams/air/pause")
+        assert paused["paused"] is True
+        await site.post("/streams/of-file/pause")
+        await site.delete("/streams/of-file", 409)
+        await site.post("/streams/none/pause", 404)
+        await site.post("/streams/air/explode", 422)
+
+        house.write(
+            http={"allow_private_streams": True},
+            streams=[file | {"stall_timeout_s": 30}, {"name": "air", "url": station}],
+        )
+        clash = await site.client.post("/-/reload")
+        assert (clash.status_code, "added through the API" in clash.json()["detail"]) == (400, True)
+        house.write(http={"allow_private_streams": True}, streams=[file | {"stall_timeout_s": 30}])
+        assert (await site.client.post("/-/reload")).json()["changed"] == ["of-file"]
+
+        async def both_paused():
+            return await states(site) == {"of-file": "paused", "air": "paused"}
+
+        await until(both_paused)
+    async with house.daemon() as site:
+        await until(lambda: _paused(site))
+        await site.post("/streams/air/resume")
+        await until(lambda: is_heard(site, "air"))
+        await site.post("/streams/air/restart")
+        await until(lambda: is_heard(site, "air"))
+        history = await site.get("/streams/air/history")
+        assert {"paused", "receiving"} <= {state["state"] for state in history["states"]}
+        assert set((await site.get("/history"))["streams"]) == {"air", "of-file"}
+        await site.delete("/streams/air", 204)
+        await site.get("/streams/air", 404)
+        await site.delete("/streams/air", 404)
+        assert list(await states(site)) == ["of-file"]
+
+
+async def _paused(site: Site) -> Any:
+    return await states(site) == {"of-file": "paused", "air": "paused"}
