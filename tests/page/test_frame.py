@@ -9,9 +9,9 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import expect
 
-from .conftest import PHONE, keep
+from .conftest import PHONE, TOGETHER, keep
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = TOGETHER
 
 PAGES = {
     "live": "#/live",

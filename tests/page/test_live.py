@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from playwright.async_api import expect
 
-from .conftest import MARKUP, keep, seconds
+from .conftest import MARKUP, TOGETHER, keep, seconds
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = TOGETHER
 
 
 def card(page, name):

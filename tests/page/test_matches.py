@@ -8,9 +8,9 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from .conftest import MARKUP, keep
+from .conftest import MARKUP, TOGETHER, keep
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = TOGETHER
 
 
 def rows(page):

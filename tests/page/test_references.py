@@ -8,9 +8,9 @@ import pytest
 from playwright.async_api import expect
 
 from ..acceptance.conftest import write_wav
-from .conftest import MARKUP, keep, seconds
+from .conftest import MARKUP, TOGETHER, keep, seconds
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = TOGETHER
 
 ADDED = 17
 REFUSED = {"broken-text.mp3": "Unreadable", "broken-short.wav": "Too short", "broken-silence.wav": "Silent"}

@@ -8,9 +8,9 @@ import pytest
 from playwright.async_api import expect
 
 from ..acceptance.conftest import write_wav
-from .conftest import keep, seconds
+from .conftest import TOGETHER, keep, seconds
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = TOGETHER
 
 
 def results(page):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from playwright.async_api import expect
 
-from .conftest import keep
+from .conftest import TOGETHER, keep
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = TOGETHER
 
 
 def row(page, name):
