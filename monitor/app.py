@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -62,6 +63,8 @@ logger = logging.getLogger(__name__)
 
 #: From SIGTERM to the end of the process.
 _STOP_S = 25.0
+#: At most; threads begin when they are needed.
+_THREADS = 64
 
 
 class Daemon:
@@ -472,6 +475,8 @@ def _signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[N
 
 async def run(config: Config, *, config_path: Path | None) -> None:
     """`monitor run`: the daemon of the configuration, until it is told to stop, be it while its servers start."""
+    # A name that does not resolve holds a thread for long: searches and other webhooks do not wait for it.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "monitor"))
     data_dir = prepare(config.data_dir or default_data_dir())
     life = asyncio.current_task()
     daemon: Daemon | None = None
