@@ -29,7 +29,7 @@ from monitor.errors import MonitorError
 
 LEAST_REFERENCES = 150
 QUICK_REFERENCES = 30
-QUICK_MINUTES = 2.0
+QUICK_MINUTES = 1.25
 _SETTLE_S = 15.0
 _AFTERMATH_S = 25.0
 
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--audio", type=Path, required=True, metavar="DIR", help="music in folders, voices beside it")
     parser.add_argument("--minutes", type=float, default=15.0, help="length of each mount's programme")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="two minutes and thirty references")
+    parser.add_argument("--quick", action="store_true", help="a minute and a quarter, and thirty references")
     parser.add_argument("--data-dir", type=Path, help="keep the catalog here and use it again; else temporary")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     args = parser.parse_args()

@@ -129,7 +129,7 @@ class Daemon:
         streams = (await self.get("/api/v1/streams")).json()["streams"]
         return next(stream for stream in streams if stream["name"] == name)
 
-    async def until(self, condition: Callable[[], Awaitable[Any]], timeout_s: float = 60) -> Any:
+    async def until(self, condition: Callable[[], Awaitable[Any]], timeout_s: float = 180) -> Any:
         """What the condition returns once it is true; fails with the daemon's log otherwise."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -149,7 +149,7 @@ class Daemon:
 
     async def stop(self) -> int:
         self.process.terminate()
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(120):
             return await self.process.wait()
 
 

@@ -24,7 +24,7 @@ SCHEDULE_S = (10.0, 100.0)
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[AsyncConnectionPool[Any]]:
     async with AsyncConnectionPool(
-        database, min_size=1, max_size=4, open=False, timeout=5, check=AsyncConnectionPool.check_connection
+        database, min_size=1, max_size=4, open=False, timeout=30, check=AsyncConnectionPool.check_connection
     ) as opened:
         yield opened
 

@@ -37,7 +37,7 @@ OLD_KEY = b"the key before this one"
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
 
 
-def endpoint(url: str, *, name: str = "desk", timeout_s: float = 5.0, **given: Any) -> Endpoint:
+def endpoint(url: str, *, name: str = "desk", timeout_s: float = 60.0, **given: Any) -> Endpoint:
     return Endpoint(name=name, url=url, secrets=given.pop("secrets", (SECRET,)), timeout_s=timeout_s, **given)
 
 
@@ -157,7 +157,7 @@ async def test_what_an_answer_means(
     code: int | None,
 ) -> None:
     receiver.answers["/"] = [answer]
-    desk = endpoint(receiver.url + "/", timeout_s=0.5)
+    desk = endpoint(receiver.url + "/", timeout_s=0.5 if reason is DeliveryReason.TIMEOUT and code is None else 60)
     await record(1, desk)
     run(desk)
 

@@ -20,7 +20,7 @@ def postgres_server(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[AsyncConnectionPool[Any]]:
-    async with AsyncConnectionPool(database, min_size=1, max_size=4, open=False, timeout=10) as opened:
+    async with AsyncConnectionPool(database, min_size=1, max_size=4, open=False, timeout=60) as opened:
         yield opened
 
 

@@ -20,7 +20,7 @@ def manager(request, tmp_path):
     address = str(tmp_path / "notify") if request.param == "path" else f"@monitor-test-{os.getpid()}-{time.time_ns()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("\0" + address[1:] if address[0] == "@" else address)
-        listening.settimeout(10)
+        listening.settimeout(60)
         yield listening, address
 
 
@@ -93,7 +93,7 @@ async def test_the_watchdog_is_fed_only_while_no_stage_is_stuck(manager, caplog)
 async def test_where_nobody_listens_nothing_is_said(environ):
     service = ServiceManager.from_environment(environ)
     service.ready("")
-    await asyncio.wait_for(service.watch(stuck=lambda limit_s: [], status=str), 10)
+    await asyncio.wait_for(service.watch(stuck=lambda limit_s: [], status=str), 60)
 
 
 @pytest.mark.parametrize("watchdog", [{}, {"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}])

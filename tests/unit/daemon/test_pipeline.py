@@ -115,7 +115,7 @@ async def station(monkeypatch):
 
 
 async def until(condition):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110 - no event tells of what a stage has come to
             await asyncio.sleep(0.01)
 
@@ -156,7 +156,7 @@ async def test_matches_end_in_the_log_though_milvus_is_away_at_the_stop(station)
     await until(lambda: station.pipeline.trouble)
     station.pipeline.unheard("radio", 30.0)
     station.pipeline.close()
-    await asyncio.wait_for(station.running, 20)
+    await asyncio.wait_for(station.running, 120)
     assert station.log.told == ["provisional", "confirmed", "ended"]
     assert station.dropped() <= 10  # windows alone are counted
 
@@ -173,8 +173,8 @@ async def test_what_another_daemon_has_taken_is_followed_no_more(station):
 
 async def test_a_detached_stream_that_is_not_there_is_not_waited_for(station):
     station.pipeline.forget("radio")
-    async with asyncio.timeout(2):
-        assert await station.pipeline.detach("radio", 1.0, timeout_s=60.0) == []
+    async with asyncio.timeout(60):
+        assert await station.pipeline.detach("radio", 1.0, timeout_s=600.0) == []
 
 
 def as_row(event):

@@ -35,6 +35,6 @@ async def test_a_bug_in_a_job_is_told():
     schedule = Schedule(on_bug=lambda error: None if told.done() else told.set_result(error))
     schedule.every(0.05, "broken", job)
     schedule.start()
-    error = await asyncio.wait_for(told, 10)
+    error = await asyncio.wait_for(told, 60)
     schedule.stop()
     assert isinstance(error, ZeroDivisionError)
