@@ -33,7 +33,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def until(condition: Callable[[], Any], what: str, *, timeout_s: float = 120.0, also: Callable[[], str] = str) -> Any:
+def until(condition: Callable[[], Any], what: str, *, timeout_s: float = 300.0, also: Callable[[], str] = str) -> Any:
     """What the condition returns once it is true; fails with what `also` says otherwise."""
     end = time.monotonic() + timeout_s
     while not (result := condition()):
@@ -108,7 +108,7 @@ class Service:
         return [sys.executable, "-m", "monitor", *words, *options]
 
     def command(self, *words: str) -> None:
-        done = subprocess.run(self.words(*words), capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(self.words(*words), capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def start(self) -> None:

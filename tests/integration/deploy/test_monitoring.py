@@ -29,7 +29,7 @@ from monitor.demo.instruments import SAMPLE_RATE_HZ
 from .conftest import DEPLOY, Service, free_ports, short_directory, until
 
 #: A machine that does much else starts a daemon slowly.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 _SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -243,7 +243,7 @@ def test_each_query_of_each_panel_is_answered_with_data(path: Path, installation
     def without_data() -> dict[str, str]:
         return {expression: title for expression, title in queries.items() if not installation.query(expression)}
 
-    until(lambda: not without_data(), f"every panel of {path.name} has data", timeout_s=60)
+    until(lambda: not without_data(), f"every panel of {path.name} has data", timeout_s=120)
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)

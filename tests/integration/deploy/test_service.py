@@ -11,7 +11,7 @@ import pytest
 from .conftest import Service, free_ports, short_directory
 
 #: A machine that does much else starts a daemon slowly.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture

@@ -44,8 +44,12 @@ class HangingModel(Model):
         self.let_go = threading.Event()
 
     def embed(self, samples):
-        assert self.let_go.wait(30)
-        return samples
+        assert self.let_go.wait(120)
+        return super().embed(samples)
+
+    def read(self, samples):
+        assert self.let_go.wait(120)
+        return super().read(samples)
 
 
 async def test_a_model_that_hangs_is_a_stage_that_is_stuck_and_a_server_that_is_away_is_not():
