@@ -130,7 +130,7 @@ class SelfTest:
     async def _watch(self, perch: Perch) -> None:
         try:
             before_s = await self._canaries.recognised_s(perch.reader.name)
-        except UnreachableError:
+        except MonitorError:
             before_s = None
         self._metrics.canary_last_success.labels(perch.stream).set(before_s or 0.0)
         await asyncio.sleep(min(self._interval_s, _FIRST_AFTER_S))
@@ -211,7 +211,7 @@ class SelfTest:
                 log.info("catalog %s recognises its canary again", name, extra=words)
             perch.failures, perch.reason = 0, None
             self._metrics.canary_last_success.labels(perch.stream).set(began_s)
-            with suppress(UnreachableError):
+            with suppress(MonitorError):
                 await self._canaries.recognised(name, began_s)
             return
         perch.failures, perch.reason = perch.failures + 1, reason

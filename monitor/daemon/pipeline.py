@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -26,7 +26,7 @@ from monitor.embed import Embedder
 from monitor.errors import DropReason, UnreachableError
 from monitor.match.align import Aligner, Options
 from monitor.match.identity import uuid7
-from monitor.match.score import Calibration
+from monitor.match.score import PROVISIONAL_NATS, Calibration
 from monitor.metrics import Metrics
 from monitor.record.rows import RecordedMatch
 from monitor.types import Embedded, MatchEvent, Neighbour, Reference, Samples, Vectors, Window
@@ -38,6 +38,7 @@ SILENCE_DBFS = -70.0
 _MOST_QUERIES = 256
 _REFRESH_S = 2.0
 _LONGEST_WAIT_S = 10.0
+_CANARY_LENGTH_S = 2.0
 
 Result = TypeVar("Result")
 
@@ -173,6 +174,13 @@ class Pipeline:
         """The stream's windows take the way of all others, and find the catalog's canary alone."""
         self._listeners[stream] = listener
         self.attach(stream, [catalog], [])
+        # It plays for seconds, and says whether the stages work, not whether the user's thresholds are wise.
+        options = self._options
+        self._lanes[catalog].trackers[stream].aligner.options = replace(
+            options,
+            min_length_s=min(options.min_length_s, _CANARY_LENGTH_S),
+            provisional_nats=min(options.provisional_nats, PROVISIONAL_NATS),
+        )
 
     def detach_canary(self, stream: str) -> None:
         """Nothing of the stream is followed any more."""
