@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +135,11 @@ def test_the_image_is_not_root_and_says_how_it_is() -> None:
     assert found["USER"] == "10001:10001"
     assert "/-/healthy" in found["HEALTHCHECK"]
     assert found["VOLUME"] == "/var/lib/monitor"
+
+
+def test_hadolint_finds_no_fault_with_the_dockerfile() -> None:
+    program = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if program is None:
+        pytest.skip("hadolint is not installed")
+    done = subprocess.run([program, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
