@@ -106,6 +106,7 @@ class Daemon:
             options=alignment_options(config),
             top_k=config.match.top_k,
             heartbeat=self._heartbeat,
+            backlog_dir=deployment.data_dir / "backlog",
         )
         self._self_test = SelfTest(
             pipeline=self._pipeline,
@@ -221,6 +222,7 @@ class Daemon:
         await self._recorder.settle(None)  # what an earlier life could not write, under its own epochs
         for stream in await self._lineup.load(stopping=self._stopping):
             await self._listen(stream)
+        self._pipeline.resume()
         log.configure(self._config.log.level, self._config.log.format, secrets=self._lineup.secrets(self._config))
         self._testing = self._own(self._self_test.run(), "self-test")
         self._upkeep.plan()

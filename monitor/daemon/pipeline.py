@@ -12,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
 
 from monitor.catalog.canary import CANARY_ID
 from monitor.catalog.search import CatalogReader
+from monitor.daemon.backlog import Backlog, Unheard, of_model
 from monitor.daemon.heartbeat import Heartbeat
 from monitor.daemon.queues import FairQueue
 from monitor.daemon.recorder import Recorder
@@ -36,20 +38,14 @@ log = logging.getLogger(__name__)
 #: Below this a window is silence: its embedding would be that of rounding noise.
 SILENCE_DBFS = -70.0
 _MOST_QUERIES = 256
+#: Where so many windows wait, more go into one search: it costs little more.
+_MUCH = 1024
+_MOST_OF_MUCH = 1024
 _REFRESH_S = 2.0
 _LONGEST_WAIT_S = 10.0
 _CANARY_LENGTH_S = 2.0
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Unheard:
-    """A stream was not heard until then; `through` is released by each catalog that has come so far."""
-
-    stream: str
-    until_s: float
-    through: asyncio.Semaphore | None = None
 
 
 @dataclass(kw_only=True)
@@ -60,7 +56,7 @@ class Lane:
     reader: CatalogReader
     embedder: Embedder
     calibration: Calibration
-    queue: FairQueue[Embedded | Unheard]
+    queue: FairQueue[Embedded | Unheard] | Backlog
     trackers: dict[str, Tracker] = field(default_factory=dict)
     stretches: StretchCache = field(init=False)
     #: What Milvus said last, while it is away.
@@ -113,14 +109,20 @@ class Pipeline:
         options: Options,
         top_k: int,
         heartbeat: Heartbeat | None = None,
+        backlog_dir: Path | None = None,
     ) -> None:
+        """Without `backlog_dir` what waits to be searched waits in memory alone."""
         self._recorder, self._metrics, self._limits = recorder, metrics, limits
+        self._backlog_dir = backlog_dir
         self._heartbeat = heartbeat or Heartbeat()
         self._options, self._top_k = options, top_k
         self._models: dict[str, Model] = {}
         self._lanes: dict[str, Lane] = {}
         self._listeners: dict[str, Listener] = {}
         self._closing = False
+        #: Set when the streams are attached of which an earlier process left something to be searched.
+        self._resumed = asyncio.Event()
+        metrics.milvus_up.set(1)
 
     # -- building ----------------------------------------------------------------------------------------------------
 
@@ -136,9 +138,13 @@ class Pipeline:
             self._watch_queue(f"windows_{model}", windows)
         # Room for the backlog of a hundred streams; the vectors are small, audio never waits here.
         capacity = max(int(self._limits.backlog_s / embedder.hop_s) * 100, 1000)
-        embeddings: FairQueue[Embedded | Unheard] = FairQueue(
-            capacity=capacity, on_drop=partial(self._dropped, DropReason.BACKLOG_FULL)
-        )
+        lose = partial(self._dropped, DropReason.BACKLOG_FULL)
+        embeddings: FairQueue[Embedded | Unheard] | Backlog
+        if self._backlog_dir is None:
+            embeddings = FairQueue(capacity=capacity, on_drop=lose)
+        else:
+            directory = of_model(self._backlog_dir, catalog=name, model_id=embedder.model_id)
+            embeddings = Backlog(directory, capacity=capacity, on_drop=lose)
         lane = Lane(stage=f"search {name}", reader=reader, embedder=embedder, calibration=calibration, queue=embeddings)
         self._lanes[name] = self._models[model].lanes[name] = lane
         self._watch_queue(f"embeddings_{name}", embeddings)
@@ -186,6 +192,10 @@ class Pipeline:
         """Nothing of the stream is followed any more."""
         self.forget(stream)
         self._listeners.pop(stream, None)
+
+    def resume(self) -> None:
+        """All streams are attached: what an earlier process left is searched now, before what is heard."""
+        self._resumed.set()
 
     def models_of(self, catalogs: Iterable[str]) -> dict[str, Embedder]:
         """The embedders, by name, that these catalogs need."""
@@ -256,6 +266,7 @@ class Pipeline:
     def close(self) -> None:
         """No stream submits any more: `run` returns when what waits is through."""
         self._closing = True
+        self._resumed.set()
         for model in self._models.values():
             model.queue.close()
 
@@ -311,11 +322,17 @@ class Pipeline:
         self._heartbeat.end(model.stage)
 
     async def _search(self, lane: Lane) -> None:
+        if len(lane.queue):
+            with self._heartbeat.resting(lane.stage):
+                await self._resumed.wait()
         while await self._next(lane.stage, lane.queue):
+            if self._closing and isinstance(lane.queue, Backlog) and lane.queue.on_disk:
+                self._leave(lane, lane.queue)
+                break
             if not self._closing and len(lane.queue) < _MOST_QUERIES:
                 # Windows of all streams gather, since a search costs the same for one query as for many.
                 await asyncio.sleep(self._limits.search_interval_s)
-            items = lane.queue.take(_MOST_QUERIES)
+            items = lane.queue.take(_MOST_QUERIES if len(lane.queue) < _MUCH else _MOST_OF_MUCH)
             queries = [item.readings for item in items if isinstance(item, Embedded) and item.readings is not None]
             neighbours: list[list[Neighbour]] | None = []
             if queries:
@@ -323,6 +340,9 @@ class Pipeline:
                     search = partial(lane.reader.search_readings, queries, self._top_k)
                     neighbours = await self._patiently(lane, search)
             if neighbours is None:
+                if isinstance(lane.queue, Backlog):
+                    self._leave(lane, lane.queue)
+                    break
                 for item in items:
                     if isinstance(item, Embedded):
                         self._dropped(DropReason.SHUTDOWN, item.stream)
@@ -334,11 +354,22 @@ class Pipeline:
                     await self._put(lane, event)
                 await asyncio.sleep(0)
         for tracker in lane.trackers.values():
-            for event in tracker.aligner.flush():
+            for event in tracker.aligner.flush(interrupted=True):
                 await self._put(lane, event)
         self._heartbeat.end(lane.stage)
 
-    async def _next(self, stage: str, queue: FairQueue[Window | Unheard] | FairQueue[Embedded | Unheard]) -> bool:
+    @staticmethod
+    def _leave(lane: Lane, queue: Backlog) -> None:
+        queue.hold()
+        log.warning(
+            "%d windows wait for Milvus on disk: the next start searches them",
+            len(queue),
+            extra={"action": "backlog_left", "stage": lane.stage, "windows": len(queue)},
+        )
+
+    async def _next(
+        self, stage: str, queue: FairQueue[Window | Unheard] | FairQueue[Embedded | Unheard] | Backlog
+    ) -> bool:
         """Whether there is work, for which a stage waits at rest; False when the queue is closed and empty."""
         with self._heartbeat.resting(stage):
             return await queue.wait()
@@ -378,13 +409,21 @@ class Pipeline:
                 if lane.trouble is None:
                     log.warning("searches wait: %s", error, extra={"action": "searches_wait"})
                 lane.trouble = str(error)
+                self._metrics.milvus_up.set(0)
+                if isinstance(lane.queue, Backlog):
+                    lane.queue.hold()
                 if not self._closing:
                     await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
             else:
                 if lane.trouble is not None:
-                    log.info("searches are answered again", extra={"action": "searches_answered"})
-                lane.trouble = None
+                    waiting = len(lane.queue)
+                    words = {"action": "searches_answered", "windows": waiting}
+                    log.info("searches are answered again, %d windows wait", waiting, extra=words)
+                    lane.trouble = None
+                    self._metrics.milvus_up.set(0 if self.trouble else 1)
+                    if isinstance(lane.queue, Backlog):
+                        lane.queue.release()
                 return result
         return None
 
@@ -414,7 +453,9 @@ class Pipeline:
             return
         self._metrics.windows_dropped.labels(stream, reason).inc()
 
-    def _watch_queue(self, name: str, queue: FairQueue[Window | Unheard] | FairQueue[Embedded | Unheard]) -> None:
+    def _watch_queue(
+        self, name: str, queue: FairQueue[Window | Unheard] | FairQueue[Embedded | Unheard] | Backlog
+    ) -> None:
         self._metrics.queue_capacity.labels(name).set(queue.capacity)
         self._metrics.queue_length.labels(name).set_function(lambda: float(len(queue)))
 

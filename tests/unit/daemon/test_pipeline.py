@@ -74,7 +74,7 @@ class Log:
 class Station:
     """A pipeline with one catalog and one stream on which `piece-1` airs from second 5 on."""
 
-    def __init__(self) -> None:
+    def __init__(self, backlog_dir=None) -> None:
         self.catalog = Catalog({f"piece-{n}": Recording(seed=n, duration_s=60.0) for n in range(4)})
         self.reader, self.log, self.metrics = Reader(self.catalog), Log(), Metrics(CollectorRegistry())
         self.pipeline = Pipeline(
@@ -83,6 +83,7 @@ class Station:
             options=OPTIONS,
             top_k=10,
             limits=Limits(batch_windows=8, windows_capacity=500, backlog_s=60, search_interval_s=0.0),
+            backlog_dir=backlog_dir,
         )
         self.pipeline.add_catalog(
             name="default", model="m", embedder=Model(), reader=self.reader, calibration=CALIBRATION
@@ -175,6 +176,78 @@ async def test_a_detached_stream_that_is_not_there_is_not_waited_for(station):
     station.pipeline.forget("radio")
     async with asyncio.timeout(60):
         assert await station.pipeline.detach("radio", 1.0, timeout_s=600.0) == []
+
+
+@pytest.fixture
+async def kept(tmp_path, monkeypatch):
+    """Stations, one after the other, with one directory for what waits."""
+    monkeypatch.setattr(stages, "_LONGEST_WAIT_S", 0.02)
+    running = []
+
+    def begin():
+        station = Station(tmp_path / "backlog")
+        station.running = asyncio.create_task(station.pipeline.run())
+        running.append(station.running)
+        return station
+
+    yield begin
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_an_airing_within_an_outage_of_milvus_is_found_late_with_its_own_times(kept):
+    station = kept()
+    station.reader.away = True
+    station.play(0, 40)
+    lane = station.pipeline.lanes["default"]
+    await until(lambda: lane.queue.on_disk >= 60)
+    assert station.metrics.registry.get_sample_value("monitor_milvus_up") == 0
+    station.reader.away = False
+    await until(lambda: "confirmed" in station.log.told)
+    assert station.metrics.registry.get_sample_value("monitor_milvus_up") == 1
+    station.play(40, 50)
+    station.pipeline.close()
+    await station.running
+    assert station.log.told == ["provisional", "confirmed", "ended"]
+    assert abs(station.log.events[0].match.start_s - 5.0) < 1.0
+
+
+async def test_what_waits_for_milvus_at_a_death_is_searched_by_the_next_life(kept):
+    station = kept()
+    station.play(0, 10)
+    await until(lambda: "provisional" in station.log.told)
+    station.reader.away = True
+    station.play(10, 45)
+    lane = station.pipeline.lanes["default"]
+    await until(lambda: lane.queue.on_disk >= 50)
+    row = as_row(station.log.events[-1])
+    station.running.cancel()  # nothing is flushed, as by a SIGKILL
+    await asyncio.gather(station.running, return_exceptions=True)
+
+    after = kept()
+    assert len(after.pipeline.lanes["default"].queue) >= 50
+    after.pipeline.attach("radio", ["default"], [row])
+    after.pipeline.resume()
+    await until(lambda: after.log.events and after.log.events[-1].match.last_hit_s > 40)
+    after.pipeline.close()
+    await after.running
+    assert {event.match.match_id for event in after.log.events} == {row.match_id}
+    assert after.log.told[-1] == "ended" and after.log.events[-1].interrupted
+
+
+async def test_a_stop_while_milvus_is_away_leaves_the_windows_and_ends_the_matches(kept):
+    station = kept()
+    station.play(0, 20)
+    await until(lambda: "confirmed" in station.log.told)
+    station.reader.away = True
+    station.play(20, 40)
+    await until(lambda: station.pipeline.trouble)
+    station.pipeline.close()
+    await asyncio.wait_for(station.running, 120)
+    assert station.log.told == ["provisional", "confirmed", "ended"] and station.log.events[-1].interrupted
+    assert station.dropped() == 0
+    assert len(kept().pipeline.lanes["default"].queue) > 0
 
 
 def as_row(event):
