@@ -22,15 +22,15 @@ from monitor.catalog.recording import Recording
 from monitor.catalog.references import CatalogRow
 from monitor.catalog.writer import CatalogWriter, in_thread
 from monitor.embed import Embedder
-from monitor.errors import ConfigError
 from monitor.servers.border import transaction
 from monitor.types import Reference, ReferenceState, Samples
 
 #: Rows begin with number 1.
 CANARY_NUMBER = 0
 CANARY_ID = f"{RESERVED_PREFIX}canary"
-#: It never has more windows than that.
+#: It never has more windows than that: the song is short.
 MOST_WINDOWS = 256
+_SONG_S = 24.0
 _NOTES = 96
 _SEED = 20_240_229
 
@@ -77,11 +77,8 @@ class Canary:
 
     @classmethod
     def of(cls, catalog: CatalogRow, embedder: Embedder) -> Canary:
-        """The canary for the catalog's model: 24 s long, or six windows. Blocks for a moment."""
-        sound = song(embedder.sample_rate_hz, max(24.0, 6 * embedder.window_s))
-        windows = 1 + (sound.size - embedder.window_samples) // embedder.hop_samples
-        if windows > MOST_WINDOWS:
-            raise ConfigError(f"model {embedder.model_id} cuts the canary into {windows} windows, over {MOST_WINDOWS}")
+        """The canary for the catalog's model. Blocks for a moment."""
+        sound = song(embedder.sample_rate_hz, _SONG_S)
         return cls(
             song=sound,
             reference=Reference(
@@ -91,7 +88,7 @@ class Canary:
                 state=ReferenceState.READY,
                 path="",
                 duration_s=sound.size / embedder.sample_rate_hz,
-                windows=windows,
+                windows=1 + (sound.size - embedder.window_samples) // embedder.hop_samples,
                 file_sha256="",
                 audio_sha256=hashlib.sha256(np.round(sound * 32767).astype("<i2").tobytes()).hexdigest(),
             ),
