@@ -130,7 +130,7 @@ async def _pad(args: argparse.Namespace, name: str, windows: int, music: Sequenc
     """Load pieces of padding until the catalog has so many windows."""
     folder = args.work / "padding"
     padding: Padding | None = None
-    number = 0
+    before = -1
     while True:
         async with _twin(args.work, name) as twin:
             there = sum(reference.windows for reference in twin.references.values())
@@ -139,6 +139,9 @@ async def _pad(args: argparse.Namespace, name: str, windows: int, music: Sequenc
         say(f"catalog {name}: {there} windows")
         if there >= windows:
             return
+        if there == before:
+            raise MonitorError(f"catalog {name} stays at {there} windows; see what `monitor catalog add` says")
+        before = there
         padding = padding or await asyncio.to_thread(Padding, music, args.seed)
         folder.mkdir(exist_ok=True)
         batch = min(_PADDING_BATCH, int((windows - there) * hop_s / _PADDING_S) + 1)

@@ -65,32 +65,28 @@ class Library:
 
     async def stretch(self, reference: Reference, length_s: float, rng: Generator) -> tuple[float, Samples] | None:
         """A loud enough stretch of a recording and the second at which it begins; None if there is none."""
-        wanted_s = length_s + 0.05
-        room_s = min(reference.duration_s, _LONGEST_S) - wanted_s
-        if room_s < 0:
+        length = round(length_s * SAMPLE_RATE_HZ)
+        if reference.duration_s < length_s:
+            return None
+        try:
+            sound = await self._decode(reference)
+        except InputError as error:
+            self.unreadable[reference.reference_id] = str(error)
             return None
         for _ in range(6):
-            start_s = float(rng.uniform(0, room_s))
-            try:
-                sound = await self._decode(reference, start_s, wanted_s)
-            except InputError as error:
-                self.unreadable[reference.reference_id] = str(error)
-                return None
-            if len(sound) >= round(length_s * SAMPLE_RATE_HZ) and _quietest_dbfs(sound) > _QUIETEST_DBFS:
-                return start_s, sound[: round(length_s * SAMPLE_RATE_HZ)]
+            start = int(rng.integers(0, max(1, len(sound) - length)))
+            taken = sound[start : start + length]
+            if len(taken) == length and _quietest_dbfs(taken) > _QUIETEST_DBFS:
+                return start / SAMPLE_RATE_HZ, taken
         return None
 
-    async def _decode(self, reference: Reference, start_s: float, length_s: float) -> Samples:
-        """Decoded from the beginning, so that the place is exact whatever the container."""
+    async def _decode(self, reference: Reference) -> Samples:
+        """From the beginning, not from a place that was sought: containers are not exact about places."""
         decoding = decode_file(
-            Path(reference.path),
-            sample_rate_hz=SAMPLE_RATE_HZ,
-            ffmpeg=self._ffmpeg,
-            max_duration_s=start_s + length_s,
+            Path(reference.path), sample_rate_hz=SAMPLE_RATE_HZ, ffmpeg=self._ffmpeg, max_duration_s=_LONGEST_S
         )
         async with aclosing(decoding) as decoded:  # type: ignore[type-var]
-            parts = [block async for block in decoded]
-        return np.concatenate(parts)[round(start_s * SAMPLE_RATE_HZ) :]
+            return np.concatenate([block async for block in decoded])
 
 
 async def write(library: Library, plan: Plan, folder: Path, ffmpeg: FfmpegProgram) -> list[Broadcast]:

@@ -62,11 +62,11 @@ def histogram(
                     f' height="{plane.y(0) - y:.1f}" fill="{colour}" fill-opacity="0.6">'
                     f"<title>{html.escape(name)}: {count}</title></rect>"
                 )
-    for name, value in marks.items():
+    for number, (name, value) in enumerate(marks.items()):
         x = plane.x(value)
         drawn.append(
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}" class="mark"/>'
-            f'<text x="{x + 4:.1f}" y="{_TOP + 10}">{html.escape(name)}</text>'
+            f'<text x="{x + 4:.1f}" y="{_TOP + 10 + 14 * number}">{html.escape(name)}</text>'
         )
     return _framed(title, plane, drawn, x_label=x_label, y_label="how many", percent=False, names=list(shown))
 

@@ -50,11 +50,11 @@ def degradations() -> tuple[Degradation, ...]:
     """All of them, in the order of the table."""
     made = [Degradation(family="clean", label="clean", change=_as_it_is)]
     made += [
-        Degradation(family="noise", label=f"noise, {snr:+d} dB", change=partial(_noise, snr), snr_db=snr)
+        Degradation(family="noise", label=f"noise, {_decibels(snr)}", change=partial(_noise, snr), snr_db=snr)
         for snr in (10, 5, 0, -5)
     ]
     made += [
-        Degradation(family="speech", label=f"under speech, {snr:+d} dB", change=partial(_speech, snr), snr_db=snr)
+        Degradation(family="speech", label=f"under speech, {_decibels(snr)}", change=partial(_speech, snr), snr_db=snr)
         for snr in (5, 0, -5, -10)
     ]
     made += [Degradation(family="codec", label=name, change=partial(_coded, words)) for name, words in _CODECS.items()]
@@ -75,19 +75,23 @@ def degradations() -> tuple[Degradation, ...]:
         Degradation(family="loudness", label=f"limiter, {drive_db} dB", change=partial(_limited, drive_db))
         for drive_db in (6, 12)
     ]
-    for percent in (2, -2, 5, -5, 10, -10, 20, -20):
-        ratio = 1 + percent / 100
-        made.append(
-            Degradation(family="speed", label=f"speed {percent:+d} %", change=partial(_speed, ratio), tempo_ratio=ratio)
-        )
-        made.append(Degradation(family="pitch", label=f"pitch {percent:+d} %", change=partial(_pitch, ratio)))
-    for percent in (2, -2, 5, -5, 10, -10, 25, -20):
-        ratio = 1 + percent / 100
-        made.append(
-            Degradation(family="tempo", label=f"tempo {percent:+d} %", change=partial(_tempo, ratio), tempo_ratio=ratio)
-        )
+    for family, change, most in (("speed", _speed, 20), ("pitch", _pitch, 20), ("tempo", _tempo, 25)):
+        for percent in (2, -2, 5, -5, 10, -10, most, -20):
+            ratio = 1 + percent / 100
+            made.append(
+                Degradation(
+                    family=family,
+                    label=f"{family} {percent:+d} %",
+                    change=partial(change, ratio),
+                    tempo_ratio=1.0 if family == "pitch" else ratio,
+                )
+            )
     made.append(Degradation(family="cover", label="played anew", change=_played_anew, claimed=False))
     return tuple(made)
+
+
+def _decibels(level_db: int) -> str:
+    return f"{level_db:+d} dB" if level_db else "0 dB"
 
 
 def levelled(samples: Samples, dbfs: float = -20.0) -> Samples:

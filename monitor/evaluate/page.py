@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monitor.evaluate import chart
@@ -11,11 +11,20 @@ from monitor.evaluate.evaluation import Evaluation
 from monitor.evaluate.report import figures, table
 from monitor.evaluate.scoring import poisson_bound
 
+#: Lines of a plot: families of degradations, none for all.
+_GROUPS: Mapping[str, tuple[str, ...]] = {
+    "all": (),
+    "clean": ("clean",),
+    "noise": ("noise",),
+    "speech": ("speech",),
+    "codec, filter, room": ("codec", "filter", "room", "loudness"),
+    "speed, pitch, tempo": ("speed", "pitch", "tempo"),
+}
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 74rem; padding: 0 1rem; }
 pre { overflow-x: auto; font-size: .85rem; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(30rem, 1fr)); gap: 1rem; }
 figure { margin: 0; } figcaption { font-weight: 600; } svg { width: 100%; height: auto; }
 svg text { font: 11px system-ui, sans-serif; fill: currentColor; }
 svg .grid { stroke: var(--line); stroke-width: .5; } svg .mark { stroke: currentColor; stroke-dasharray: 4 3; }
@@ -70,15 +79,15 @@ def page(evaluation: Evaluation) -> str:
 
 
 def _by_length(evaluation: Evaluation) -> dict[str, list[tuple[float, float]]]:
-    """For the families with enough airings, recall at each length in whole seconds."""
+    """Recall at each length in whole seconds, of all airings and of groups of families."""
     series: dict[str, list[tuple[float, float]]] = {}
-    for family in dict.fromkeys(outcome.airing.family for outcome in evaluation.verdict.outcomes):
+    for name, families in _GROUPS.items():
         tallies = evaluation.verdict.tally(
-            lambda airing, family=family: (  # type: ignore[misc]
-                str(round(airing.length_s)) if airing.family == family else None
+            lambda airing, families=families: (  # type: ignore[misc]
+                str(round(airing.length_s)) if not families or airing.family in families else None
             )
         )
-        series[family] = sorted((float(length), tally.recall_airings) for length, tally in tallies.items())
+        series[name] = sorted((float(length), tally.recall_airings) for length, tally in tallies.items())
     return series
 
 

@@ -57,6 +57,7 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
         "position_error_s": _errors([outcome.position_error_s for outcome in found], within_s=0.25),
         "by_condition": _tallies(verdict, lambda airing: airing.condition),
         "by_length": _tallies(verdict, length_label),
+        "by_condition_and_length": _tallies(verdict, lambda airing: f"{airing.condition}, {airing.length_s:.0f} s"),
         "by_snr": snr_curves(verdict),
         "false_alarms": {
             "rows": len(verdict.false_rows),
@@ -111,10 +112,11 @@ def table(evaluation: Evaluation) -> str:
     bound = f"(below {alarms['upper_95_per_stream_day']:.1f} with 95 % confidence, of {told['hours']:.2f} h)"
     rate = f"{alarms['rows']}, {alarms['per_stream_day']:.1f} per stream-day {bound}"
     delays = f"{_spread_words(told['delay_s'])} after the start; clean airings {_spread_words(told['delay_clean_s'])}"
+    heads = f"{'recall':>9s}{'of seconds':>12s}{'F1':>9s}{'rows each':>11s}{'delay':>8s}"
     lines = [
         f"{listened} against {told['references']} references ({told['model_id']}{of_seed})",
         "",
-        f"{'':24s}{'airings':>8s}{'found':>7s}{'recall':>9s}{'of seconds':>12s}{'rows each':>11s}{'delay':>8s}",
+        f"{'':24s}{'airings':>8s}{'found':>7s}{heads}",
         *(_row(name, row) for name, row in told["by_condition"].items()),
         "",
         *(_row(name, row) for name, row in told["by_length"].items()),
@@ -183,6 +185,7 @@ def _tally(tally: Tally) -> dict[str, Any]:
         "found": tally.found,
         "recall_airings": _rounded(tally.recall_airings),
         "recall_seconds": _rounded(tally.recall_s),
+        "f1_seconds": _rounded(tally.f1_s),
         "rows": tally.rows,
         "delay_median_s": _rounded(float(np.median(tally.delays_s))) if tally.delays_s else None,
     }
@@ -223,7 +226,7 @@ def _row(name: str, row: Mapping[str, Any]) -> str:
     delay = "" if row["delay_median_s"] is None else f"{row['delay_median_s']:.1f} s"
     return (
         f"{name:24s}{row['airings']:8d}{row['found']:7d}{_percent(row['recall_airings']):>9s}"
-        f"{_percent(row['recall_seconds']):>12s}{_number(each):>11s}{delay:>8s}"
+        f"{_percent(row['recall_seconds']):>12s}{_percent(row['f1_seconds']):>9s}{_number(each):>11s}{delay:>8s}"
     )
 
 

@@ -80,6 +80,11 @@ class Outcome:
     found_s: float
 
     @property
+    def claimed_s(self) -> float:
+        """How much its rows claim, right or wrong."""
+        return sum(row.end_s - row.start_s for row in self.rows)
+
+    @property
     def found(self) -> bool:
         """True if it had a row."""
         return bool(self.rows)
@@ -120,6 +125,7 @@ class Tally:
     found: int = 0
     aired_s: float = 0.0
     found_s: float = 0.0
+    claimed_s: float = 0.0
     rows: int = 0
     delays_s: list[float] = field(default_factory=list)
 
@@ -129,6 +135,7 @@ class Tally:
         self.found += outcome.found
         self.aired_s += outcome.airing.length_s
         self.found_s += outcome.found_s
+        self.claimed_s += outcome.claimed_s
         self.rows += len(outcome.rows)
         if outcome.delay_s is not None:
             self.delays_s.append(outcome.delay_s)
@@ -142,6 +149,11 @@ class Tally:
     def recall_s(self) -> float:
         """Share of the seconds that were found."""
         return self.found_s / self.aired_s if self.aired_s else math.nan
+
+    @property
+    def f1_s(self) -> float:
+        """Harmonic mean of the seconds' recall and precision; rows of anything else are not in it."""
+        return 2 * self.found_s / (self.aired_s + self.claimed_s) if self.aired_s else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
