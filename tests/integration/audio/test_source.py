@@ -22,7 +22,7 @@ from tests.integration.audio import station as behaviours
 from tests.integration.audio.station import Station, content, icecast, on_air, redirect, status
 
 RATE = 8000
-OPTIONS = SourceOptions(connect_timeout_s=6.0, stall_timeout_s=3.0)
+OPTIONS = SourceOptions(connect_timeout_s=30.0, stall_timeout_s=15.0)
 
 
 @pytest.fixture
@@ -209,13 +209,13 @@ async def test_schemes_and_files_that_are_refused_without_ffmpeg(program, tmp_pa
 async def test_probe_tells_the_same_reasons(station, program, mp3):
     info = await probe(station.add("/live", icecast(mp3, bytes_per_s=6000)), ffmpeg=program, options=OPTIONS)
     assert (info.codec, info.sample_rate_hz, info.channels, info.duration_s) == ("mp3", 44100, 1, None)
-    for url, reason in (
-        (station.url("/nothing"), StreamReason.NOT_FOUND),
-        (station.add("/dumb", behaviours.dumb), StreamReason.TIMEOUT),
-        ("gopher://h/x", StreamReason.PROTOCOL_DENIED),
+    for url, reason, connect_timeout_s in (
+        (station.url("/nothing"), StreamReason.NOT_FOUND, 30.0),
+        (station.add("/dumb", behaviours.dumb), StreamReason.TIMEOUT, 1.0),
+        ("gopher://h/x", StreamReason.PROTOCOL_DENIED, 30.0),
     ):
         with pytest.raises(SourceError) as caught:
-            await probe(url, ffmpeg=program, options=SourceOptions(connect_timeout_s=1.0))
+            await probe(url, ffmpeg=program, options=SourceOptions(connect_timeout_s=connect_timeout_s))
         assert caught.value.reason is reason
 
 
@@ -236,18 +236,18 @@ async def test_icecast_burst_titles_and_end(station, program, mp3):
 async def test_the_newest_sample_is_now_once_arrival_has_settled(station, program, mp3):
     url = station.add("/live", icecast(mp3, bytes_per_s=6000))
     started_s = time.time()
-    heard = await listen(url, program, seconds=5.0)
+    heard = await listen(url, program, audio_s=65_536 / 6000 + 3)
     check_axis(heard)
     assert heard.reason is None
     # The burst of 11 s lies before now.
-    assert heard.chunks[0].start_s == pytest.approx(started_s - 65_536 / 6000, abs=1.5)
-    assert 0 <= heard.at_s[-1] - end_s(heard.chunks[-1]) < 1.5
+    assert -1 <= heard.chunks[0].start_s - (started_s - 65_536 / 6000) < 5
+    assert 0 <= heard.at_s[-1] - end_s(heard.chunks[-1]) < 5
 
 
 async def test_audio_heard_twice_after_a_reconnect_lies_at_the_same_time(station, program, mp3):
     url = station.add("/live", icecast(mp3, bytes_per_s=6000))
-    first = await listen(url, program, seconds=4.5)
-    second = await listen(url, program, seconds=4.5)
+    first = await listen(url, program, audio_s=65_536 / 6000 + 3)
+    second = await listen(url, program, audio_s=65_536 / 6000 + 3)
     check_axis(second)
     overlap_s = end_s(first.chunks[-1]) - second.chunks[0].start_s
     assert overlap_s > 4
@@ -256,13 +256,13 @@ async def test_audio_heard_twice_after_a_reconnect_lies_at_the_same_time(station
     pattern = first.samples[pattern_start : pattern_start + 2 * RATE]
     scores = np.correlate(second.samples[: 8 * RATE], pattern, mode="valid")
     found_s = second.chunks[0].start_s + int(np.argmax(scores)) / RATE
-    assert found_s == pytest.approx(first.chunks[0].start_s + pattern_start / RATE, abs=1.0)
+    assert found_s == pytest.approx(first.chunks[0].start_s + pattern_start / RATE, abs=3.0)
 
 
 async def test_a_stall_after_audio(station, program, mp3, no_child_left):
     url = station.add("/live", icecast(mp3, bytes_per_s=6000, live_bytes=6000, then_stall=True))
     with no_child_left():
-        heard = await listen(url, program, options=SourceOptions(connect_timeout_s=6.0, stall_timeout_s=1.5))
+        heard = await listen(url, program, options=SourceOptions(connect_timeout_s=30.0, stall_timeout_s=1.5))
     assert heard.reason is StreamReason.STALLED
     assert "(nothing for 1.5 s)" in str(heard.error)
     assert heard.samples.size > 9 * RATE
@@ -276,7 +276,7 @@ async def test_a_connection_that_breaks_after_audio(station, program, mp3):
         request.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         request.writer.transport.abort()
 
-    heard = await listen(station.add("/x", reset), program, seconds=3.0)
+    heard = await listen(station.add("/x", reset), program, audio_s=4.0)
     assert heard.chunks
 
 
@@ -304,7 +304,7 @@ async def test_a_file_as_if_live_ends(program, make, music):
 async def test_headers_user_agent_and_no_secret_anywhere(station, program, mp3):
     station.add("/live", icecast(mp3, bytes_per_s=6000))
     url = station.url("/live?token=opensesame", credentials="user:hunter22@")
-    options = SourceOptions(headers={"X-Key": "k3y-of-the-house"}, user_agent="monitor-test", connect_timeout_s=6.0)
+    options = SourceOptions(headers={"X-Key": "k3y-of-the-house"}, user_agent="monitor-test", connect_timeout_s=30.0)
     heard = await listen(url, program, audio_s=1.0, options=options)
     assert heard.chunks
     headers = station.requests[-1].headers
@@ -333,7 +333,7 @@ async def test_tls(program, identity, mp3, options, reason):
     chosen = {**options, **({"ca_file": str(identity.certificate)} if "ca_file" in options else {})}
     async with on_air(tls=identity.context) as station:
         url = station.add("/live", icecast(mp3, bytes_per_s=6000))
-        heard = await listen(url, program, audio_s=1.0, options=SourceOptions(connect_timeout_s=6.0, **chosen))
+        heard = await listen(url, program, audio_s=1.0, options=SourceOptions(connect_timeout_s=30.0, **chosen))
     assert heard.reason is reason
     assert bool(heard.chunks) == (reason is None)
 
@@ -342,7 +342,7 @@ async def test_a_certificate_of_another_name(program, identity, mp3):
     async with on_air(tls=identity.context) as station:
         station.add("/live", icecast(mp3, bytes_per_s=6000))
         url = f"https://localhost:{station.port}/live"
-        options = SourceOptions(connect_timeout_s=6.0, ca_file=str(identity.certificate))
+        options = SourceOptions(connect_timeout_s=30.0, ca_file=str(identity.certificate))
         assert (await listen(url, program, options=options)).reason is StreamReason.TLS
 
 
