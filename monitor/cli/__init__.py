@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 
+if sys.argv[1:2] == ["run"]:
+    # Told to stop while it still loads: nothing has begun. Told to reload: what follows reads the configuration anyway.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 # numpy's matrix products here are small: more threads would only wait for one another.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
 import asyncio
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,9 +40,6 @@ def load_config(args: argparse.Namespace) -> Config:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
-    if (sys.argv[1:] if argv is None else argv)[:1] == ["run"]:
-        # Told to reload before it has loaded: what follows reads the configuration anyway.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     args = _parser().parse_args(argv)
     try:
         return int(asyncio.run(args.command(args)))

@@ -51,6 +51,7 @@ _KEPT_LINES = 100
 _LINE_BYTES = 65_536
 _POLL_S = 0.03
 _STOP_TIMEOUT_S = 30.0
+_FIRST_CLIENT_S = 10.0
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 30.0
 _FORGIVEN_AFTER_S = 60.0
@@ -219,6 +220,7 @@ class Keeper:
         self._servers: dict[str, Supervised] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._clients = 0
+        self._used = False
         self._changed = asyncio.Event()
         self._terminations = 0
 
@@ -246,7 +248,9 @@ class Keeper:
     async def _until_unused(self) -> None:
         while self._terminations < 2:
             self._changed.clear()
-            idle_s = 0.0 if self._terminations else self._linger_s
+            # Whoever started it has yet to connect: to end before that would make it start another, and so on.
+            least_s = 0.0 if self._used else _FIRST_CLIENT_S
+            idle_s = 0.0 if self._terminations else max(self._linger_s, least_s)
             try:
                 await asyncio.wait_for(self._changed.wait(), None if self._clients else idle_s)
             except TimeoutError:
@@ -263,6 +267,7 @@ class Keeper:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._clients += 1
+        self._used = True
         self._changed.set()
         tasks: list[asyncio.Task[None]] = []
         try:

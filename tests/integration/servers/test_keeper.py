@@ -86,6 +86,13 @@ async def test_servers_last_from_the_first_client_to_the_last(served_dir: Path) 
         assert await execute(again.postgres_dsn, "SELECT n FROM kept") == [(1,)]
 
 
+async def test_a_keeper_that_does_not_linger_serves_its_first_client_and_ends_after_it(served_dir: Path) -> None:
+    async with embedded(served_dir, milvus=False, linger_s=0) as addresses:
+        assert await execute(addresses.postgres_dsn, "SELECT 1") == [(1,)]
+    assert await nobody_left(served_dir)
+    assert (served_dir / "keeper.log").read_text().count(" began ") == 1
+
+
 async def test_a_client_that_comes_while_they_linger_finds_the_same_servers(served_dir: Path) -> None:
     async with embedded(served_dir, milvus=False, linger_s=600) as first:
         servers = living(served_dir, "postgres")
