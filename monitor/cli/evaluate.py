@@ -69,16 +69,17 @@ async def evaluate(args: argparse.Namespace) -> int:
         degradations=tuple(each for each in degradations() if args.only is None or each.family in args.only),
         lengths_s=tuple(args.lengths),
     )
+    own = None if args.queries is None else await asyncio.to_thread(truth.read, args.queries)
     with tempfile.TemporaryDirectory(prefix="monitor-evaluate-") as temporary:
         folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         async with open_twin(args) as twin:
-            if args.queries is not None:
-                made = await evaluation.of_queries(twin, args.queries, catalog=name, say=_say)
+            if own is not None:
+                made = await evaluation.of_queries(twin, own, catalog=name, say=_say)
             else:
                 ffmpeg = find_ffmpeg(str(config.ffmpeg.path) if config.ffmpeg.path else None)
                 made = await evaluation.of_catalog(twin, plan, catalog=name, folder=folder, ffmpeg=ffmpeg, say=_say)
-        if args.keep is not None and args.queries is None:
+        if args.keep is not None and own is None:
             await asyncio.to_thread(truth.write, made.broadcasts, folder / "truth.csv")
     if args.html is not None:
         await asyncio.to_thread(args.html.write_text, page(made), encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.daemon.offline import Twin
 from monitor.errors import InputError
-from monitor.evaluate import broadcast, scoring, truth
+from monitor.evaluate import broadcast, scoring
 from monitor.evaluate.broadcast import Library, Plan
 from monitor.evaluate.scoring import Row, Suggestion, Verdict
 from monitor.evaluate.truth import Broadcast
@@ -53,13 +52,12 @@ async def of_catalog(
     return await _heard(twin, broadcasts, plan=plan, catalog=catalog, unreadable=library.unreadable, say=say)
 
 
-async def of_queries(twin: Twin, queries: Path, *, catalog: str, say: Say) -> Evaluation:
-    """The user's own recordings of broadcasts, with the truth about them in a CSV file."""
-    broadcasts = await asyncio.to_thread(truth.read, queries)
+async def of_queries(twin: Twin, broadcasts: Sequence[Broadcast], *, catalog: str, say: Say) -> Evaluation:
+    """The user's own recordings of broadcasts. Raises InputError if the catalog does not hold what was aired."""
     known = set(twin.references)
     strange = {airing.reference_id for each in broadcasts for airing in each.airings if airing.reference_id} - known
     if strange:
-        raise InputError(f"{queries} names {min(strange)}, which catalog {catalog} does not hold ({len(strange)} such)")
+        raise InputError(f"catalog {catalog} does not hold {min(strange)}, which the truth names ({len(strange)} such)")
     return await _heard(twin, broadcasts, plan=None, catalog=catalog, unreadable={}, say=say)
 
 
