@@ -161,6 +161,7 @@ class Daemon:
             store=self._store,
             listening=self._listening,
             embedders=self._embedders,
+            metrics=self._metrics,
         )
 
     # -- the life of the process -------------------------------------------------------------------------------------

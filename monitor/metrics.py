@@ -101,6 +101,11 @@ class Metrics:
             "monitor_catalog_references", "References that answer searches, of all catalogs.", registry=registry
         )
         self.catalog_windows = Gauge("monitor_catalog_windows", "Windows of those references.", registry=registry)
+        self.catalog_unsound = Gauge(
+            "monitor_catalog_unsound_references",
+            "References whose vectors were missing or damaged at the last look.",
+            registry=registry,
+        )
         self.hits = Counter("monitor_hits", "Neighbours that lie on the line of a match.", stream, registry=registry)
         self.matches = Counter(
             "monitor_matches", "Matches that came to a state.", ("stream", "state"), registry=registry

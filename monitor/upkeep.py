@@ -1,4 +1,4 @@
-"""What the daemon does by the clock: a sign of life, retention, a look into the catalogs' folders."""
+"""What the daemon does by the clock: a sign of life, retention, a look at the catalogs and into their folders."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import logging
 import time
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 from monitor import config as configuration
-from monitor.catalog.loader import rescan
+from monitor.catalog.loader import FileMark, rescan
+from monitor.catalog.references import References
+from monitor.catalog.verify import survey
 from monitor.daemon.listening import Listening
 from monitor.daemon.schedule import Schedule
 from monitor.deployment import Deployment
 from monitor.embed import Embedder
+from monitor.metrics import Metrics
 from monitor.record.store import Store
 
 log = logging.getLogger(__name__)
 
 _SUMMARY_EVERY_S = 300.0
 _ABANDONED_EVERY_S = 60.0
+_SURVEY_EVERY_S = 6 * 3600.0
+_MOST_NAMED = 10
 _HOUR = 3
 
 
@@ -33,7 +39,11 @@ class Upkeep:
         store: Store,
         listening: Listening,
         embedders: Mapping[str, Embedder],
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
+        #: By catalog: files of its folders that could not be loaded, as they were then.
+        self._refused: dict[str, dict[Path, FileMark]] = {}
         self._deployment, self._schedule, self._store = deployment, schedule, store
         self._listening, self._embedders = listening, embedders
 
@@ -43,6 +53,8 @@ class Upkeep:
         self._schedule.every(_SUMMARY_EVERY_S, "summary", self._summarise)
         self._schedule.every(_ABANDONED_EVERY_S, "abandoned matches", self._listening.end_abandoned)
         self._schedule.daily(_HOUR, "retention", self._retain)
+        self._schedule.soon("survey", self._survey)
+        self._schedule.every(_SURVEY_EVERY_S, "survey", self._survey)
         for catalog in config.catalogs:
             if catalog.folders:
                 self._schedule.every(
@@ -52,6 +64,25 @@ class Upkeep:
     async def _summarise(self) -> None:
         heard = len(self._listening.heard)
         log.info("%d of %d streams are heard", heard, len(self._listening), extra={"action": "alive", "heard": heard})
+
+    async def _survey(self) -> None:
+        """Milvus Lite can lose a segment, or give garbage, without a word: say so."""
+        unsound = 0
+        for catalog in self._deployment.config.catalogs:
+            row = await References(self._deployment.pool).catalog(catalog.name)
+            if row is None:
+                continue
+            findings = await survey(
+                self._deployment.pool, row, uri=self._deployment.milvus_uri, token=self._deployment.milvus_token
+            )
+            unsound += len(findings)
+            for finding in findings[:_MOST_NAMED]:
+                log.error(
+                    "catalog %s: %s; run `monitor catalog verify --repair --catalog %s`",
+                    *(catalog.name, finding.detail, catalog.name),
+                    extra={"action": "catalog_unsound", "catalog": catalog.name, "unsound": len(findings)},
+                )
+        self._metrics.catalog_unsound.set(unsound)
 
     async def _retain(self) -> None:
         days = self._deployment.config.retention
@@ -72,5 +103,6 @@ class Upkeep:
             catalog=catalog.name,
             embedder=self._embedders[str(catalog.embedder)],
             ffmpeg=self._deployment.ffmpeg,
+            refused=self._refused.setdefault(catalog.name, {}),
         )
         log.info("%d files scanned", len(results), extra={"action": "rescanned", "catalog": catalog.name})

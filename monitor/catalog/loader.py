@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +26,13 @@ from monitor.catalog.references import ReferenceRow, References
 from monitor.catalog.writer import CatalogWriter
 from monitor.embed import Embedder
 from monitor.errors import MonitorError
+from monitor.types import LoadStatus
 
 #: A folder's file that changed so recently may still be being copied: the next scan takes it.
 _SETTLED_S = 10.0
+
+#: Size and time of change (ns) of a file.
+FileMark = tuple[int, int]
 
 log = logging.getLogger(__name__)
 
@@ -164,13 +168,22 @@ async def rescan(
     embedder: Embedder,
     ffmpeg: FfmpegProgram,
     now: Callable[[], float] = time.time,
+    refused: MutableMapping[Path, FileMark] | None = None,
 ) -> list[LoadResult]:
     """What the folders hold is loaded: new files, changed files; of files that are gone the references stay.
 
-    Files that changed within the last 10 s are left for the next scan. Bad files are logged. Raises as `Loader.add`.
+    Files that changed within the last 10 s are left for the next scan. Bad files are logged, and put into `refused`:
+    as long as one stays as it is, it is not looked at again. Raises as `Loader.add`.
     """
+    refused = {} if refused is None else refused
     items = await asyncio.to_thread(listed, folders)
-    settled = await asyncio.to_thread(lambda: [item for item in items if _settled(item, now())])
+    marks = await asyncio.to_thread(lambda: {item.path: _mark(item.path) for item in items})
+    settled = [
+        item
+        for item in items
+        if _settled(marks[item.path], now())
+        and (marks[item.path] is None or refused.get(item.path) != marks[item.path])
+    ]
     loader = Loader(
         pool=pool,
         milvus_uri=milvus_uri,
@@ -181,8 +194,13 @@ async def rescan(
         parallel=1,  # in the background of the daemon
     )
     results = await loader.add(settled)
-    for result in results:
+    for path in refused.keys() - marks.keys():
+        del refused[path]
+    for item, result in zip(settled, results, strict=True):
+        refused.pop(item.path, None)
         if result.bad:
+            if (mark := marks[item.path]) is not None and result.status is not LoadStatus.FAILED:
+                refused[item.path] = mark
             log.warning("not loaded: %s", result.reason, extra={"action": "catalog_file_refused", "catalog": catalog})
     return results
 
@@ -194,11 +212,16 @@ def _size_bytes(item: LoadItem) -> int:
         return 0
 
 
-def _settled(item: LoadItem, now_s: float) -> bool:
+def _mark(path: Path) -> FileMark | None:
     try:
-        return item.path.stat().st_mtime <= now_s - _SETTLED_S
+        found = path.stat()
     except OSError:
-        return True
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _settled(mark: FileMark | None, now_s: float) -> bool:
+    return mark is None or mark[1] / 1e9 <= now_s - _SETTLED_S
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

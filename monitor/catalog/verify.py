@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from psycopg_pool import AsyncConnectionPool
 
 from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.catalog import canary
 from monitor.catalog.canary import CANARY_NUMBER
-from monitor.catalog.index import VectorIndex, damaged, vector_id
+from monitor.catalog.index import WINDOW_BITS, VectorIndex, damaged, vector_id
 from monitor.catalog.recording import read_recording
-from monitor.catalog.writer import CatalogWriter, in_thread
+from monitor.catalog.references import CatalogRow, References
+from monitor.catalog.writer import CatalogWriter, in_thread, open_index
 from monitor.embed import Embedder
 from monitor.errors import InputError
 from monitor.types import Reference, ReferenceState
+
+#: Vectors whose length a survey looks at, one of each of so many references.
+_SAMPLE = 512
 
 
 class FindingKind(enum.StrEnum):
@@ -103,6 +110,62 @@ async def verify(
     return Verdict(references=len(rows), vectors=total, findings=tuple(findings))
 
 
+async def survey(pool: AsyncConnectionPool[Any], catalog: CatalogRow, *, uri: str, token: str | None) -> list[Finding]:
+    """What a look that is cheap enough for every start shows: references whose vectors are too few, too many, damaged.
+
+    The numbers of all vectors are compared with what the rows say, and the lengths of a sample are looked at. Changes
+    nothing; raises UnreachableError.
+    """
+    references = References(pool)
+    index = await in_thread(open_index, uri, token, catalog)
+    try:
+        ready = await references.ready(catalog.name)
+        counts: dict[int, int] | None = None
+        if await in_thread(_count, index) != sum(reference.windows for reference in ready.values()):
+            counts = await in_thread(index.numbers)
+        findings = (
+            []
+            if counts is None
+            else [
+                _finding(reference, FindingKind.COUNT, f"{reference.windows} vectors expected, {found} found")
+                for number, reference in ready.items()
+                if (found := counts.get(number, 0)) != reference.windows
+            ]
+        )
+        named = {finding.number for finding in findings}
+        findings += await _sample(index, [found for number, found in ready.items() if number not in named])
+        if findings:  # what was loaded, replaced or removed meanwhile is no finding
+            still = await references.ready(catalog.name)
+            findings = [finding for finding in findings if finding.number in still]
+        return findings
+    finally:
+        await in_thread(index.close)
+
+
+async def _sample(index: VectorIndex, references: Sequence[Reference]) -> list[Finding]:
+    """References of which a vector of a sample is damaged."""
+    if not references:
+        return []
+    chosen = random.sample(references, min(len(references), _SAMPLE))
+    ids = [vector_id(found.number, random.randrange(max(found.windows, 1))) for found in chosen]  # noqa: S311
+    found, vectors = await in_thread(index.vectors, np.array(ids, dtype=np.int64))
+    broken = {int(key) >> WINDOW_BITS for key in found[damaged(vectors)]}
+    return [
+        _finding(reference, FindingKind.DAMAGED, "a vector is damaged")
+        for reference in chosen
+        if reference.number in broken
+    ]
+
+
+def _finding(reference: Reference, kind: FindingKind, detail: str) -> Finding:
+    return Finding(
+        kind=kind,
+        reference_id=reference.reference_id,
+        number=reference.number,
+        detail=f"{reference.reference_id}: {detail}",
+    )
+
+
 async def _unfinished(writer: CatalogWriter, repair: Repair | None) -> list[Finding]:
     left = await writer.leftovers()
     if repair is not None:
@@ -134,8 +197,7 @@ async def _compare(writer: CatalogWriter, reference: Reference) -> tuple[Finding
         kind, detail = FindingKind.DAMAGED, f"{broken} of {len(found)} vectors are damaged"
     if kind is None:
         return None, len(found)
-    detail = f"{reference.reference_id}: {detail}"
-    return Finding(kind=kind, reference_id=reference.reference_id, number=reference.number, detail=detail), len(found)
+    return _finding(reference, kind, detail), len(found)
 
 
 async def _mend(

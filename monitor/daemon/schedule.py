@@ -33,6 +33,10 @@ class Schedule:
             self._tolerating, "interval", seconds=interval_s, args=(name, job), id=name, replace_existing=True
         )
 
+    def soon(self, name: str, job: Job) -> None:
+        """Run `job` once, as soon as the schedule runs."""
+        self._scheduler.add_job(self._tolerating, args=(name, job), id=f"{name}, first", misfire_grace_time=None)
+
     def daily(self, hour: int, name: str, job: Job) -> None:
         """Run `job` each day at `hour` UTC."""
         self._scheduler.add_job(self._tolerating, "cron", hour=hour, args=(name, job), id=name, replace_existing=True)

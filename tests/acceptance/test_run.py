@@ -94,6 +94,37 @@ async def test_an_airing_that_a_sigkill_cuts_is_still_one_row(loaded, pieces, ff
         assert len(gaps) == 1
 
 
+async def test_an_airing_across_a_planned_restart_is_one_row(loaded, pieces, ffmpeg):
+    station = Station(name="radio", audio=mp3(320), ffmpeg=ffmpeg)
+    posts: list[dict] = []
+    receiver = await webhook_receiver(posts)
+    port = receiver.sockets[0].getsockname()[1]
+    async with receiver, on_air([station]) as address:
+        loaded.write(
+            streams=[{"name": "radio", "url": address + station.path}],
+            webhooks=[{"name": "desk", "url": f"http://127.0.0.1:{port}/", "secret": SECRET}],
+            match={"max_gap_s": 120},
+        )
+        async with loaded.daemon() as daemon:
+            station.schedule(pieces["piece-2"], on_air_s=time.time() + 3)
+            (before,) = await daemon.until(lambda: daemon.matches("confirmed"))
+            assert await daemon.stop() == 0
+        async with loaded.daemon() as daemon:
+            (after,) = await daemon.until(lambda: daemon.matches("confirmed"), timeout_s=120)
+            assert after["match_id"] == before["match_id"] and not after["interrupted"]
+            assert await daemon.stop() == 0
+        async with loaded.database() as database:
+            rows = await (await database.execute("SELECT state, interrupted, unheard_s > 0 FROM matches")).fetchall()
+        assert rows == [("ended", True, True)]
+    told = [(body["type"], body["data"]["reopened"]) for body in posts]
+    assert told[:4] == [
+        ("match.provisional", False),
+        ("match.confirmed", False),
+        ("match.ended", False),
+        ("match.confirmed", True),
+    ]
+
+
 async def test_reload_takes_over_what_can_change_and_refuses_the_rest_whole(command):
     command.write(streams=[{"name": "one", "url": "http://127.0.0.1:9/none", "paused": True}])
     async with command.daemon() as daemon:

@@ -398,6 +398,26 @@ async def test_a_folder_is_scanned_again_for_new_files_that_have_settled(library
     assert set((await library.state())[0]) == {"a", "b"}
 
 
+async def test_a_broken_file_of_a_folder_is_read_again_only_once_it_changed(library: Library, tmp_path: Path) -> None:
+    broken, refused = tmp_path / "broken.wav", {}
+    broken.write_text("no sound at all")
+    scan: dict[str, Any] = {
+        "pool": library.pool,
+        "milvus_uri": library.milvus_uri,
+        "milvus_token": None,
+        "catalog": "test",
+        "embedder": Bands(),
+        "ffmpeg": library.ffmpeg,
+        "now": lambda: broken.stat().st_mtime + 3600,
+        "refused": refused,
+    }
+    assert _statuses(await rescan([tmp_path], **scan)) == {"broken.wav": "unreadable"}
+    assert await rescan([tmp_path], **scan) == []
+    write_melody(broken, 0)
+    assert _statuses(await rescan([tmp_path], **scan)) == {"broken.wav": "added"}
+    assert refused == {}
+
+
 async def test_a_whole_run_on_a_full_server(
     pool: AsyncConnectionPool[Any], full_milvus: str, ffmpeg: FfmpegProgram, tmp_path: Path
 ) -> None:

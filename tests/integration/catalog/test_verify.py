@@ -12,7 +12,7 @@ import pytest
 from monitor.catalog.index import vector_id
 from monitor.catalog.recording import Recording
 from monitor.catalog.references import FileState, Guard, References
-from monitor.catalog.verify import FindingKind, Repair, Verdict, verify
+from monitor.catalog.verify import FindingKind, Repair, Verdict, survey, verify
 from monitor.catalog.writer import CatalogWriter
 from monitor.types import Reference, ReferenceState
 from tests.integration.catalog.conftest import Library, plain_client, unit_vectors
@@ -46,6 +46,27 @@ async def _numbers(library: Library) -> dict[str, int]:
 async def test_a_sound_catalog_has_no_findings(loaded: Library) -> None:
     verdict = await _verified(loaded)
     assert (verdict.references, verdict.vectors, verdict.findings, verdict.sound) == (3, 33, (), True)
+
+
+async def test_a_survey_names_what_is_lost_or_spoilt_and_nothing_else(loaded: Library) -> None:
+    async with loaded.writer() as writer:
+        catalog = writer.catalog
+
+    async def found() -> list[tuple[FindingKind, str | None]]:
+        findings = await survey(loaded.pool, catalog, uri=loaded.milvus_uri, token=None)
+        return [(finding.kind, finding.reference_id) for finding in findings]
+
+    assert await found() == []
+    numbers = await _numbers(loaded)
+    ids = [vector_id(numbers["2"], window) for window in range(11)]
+    spoilt = [{"id": key, "vector": [3.0, *[0.0] * (catalog.dimension - 1)]} for key in ids]
+    with plain_client(loaded.milvus_uri) as client:
+        client.upsert(catalog.collection, spoilt)
+    assert await found() == [(FindingKind.DAMAGED, "2")]
+    await _delete(loaded, numbers["1"], 4)
+    assert sorted(await found()) == [(FindingKind.COUNT, "1"), (FindingKind.DAMAGED, "2")]
+    assert (await _verified(loaded, repair=True)).sound
+    assert await found() == []
 
 
 @pytest.mark.parametrize("lost", [4, 11])
