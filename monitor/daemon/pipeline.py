@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -42,6 +44,8 @@ _MOST_QUERIES = 256
 _MUCH = 1024
 _MOST_OF_MUCH = 1024
 _REFRESH_S = 2.0
+#: So often, at most, the log is told that windows are lost.
+_SAY_DROPPED_S = 60.0
 _LONGEST_WAIT_S = 10.0
 _CANARY_LENGTH_S = 2.0
 
@@ -120,6 +124,7 @@ class Pipeline:
         self._lanes: dict[str, Lane] = {}
         self._listeners: dict[str, Listener] = {}
         self._closing = False
+        self._said_dropped_s = -math.inf
         #: Set when the streams are attached of which an earlier process left something to be searched.
         self._resumed = asyncio.Event()
         metrics.milvus_up.set(1)
@@ -452,6 +457,11 @@ class Pipeline:
             listener.lost(reason)
             return
         self._metrics.windows_dropped.labels(stream, reason).inc()
+        now_s = time.monotonic()
+        if reason is not DropReason.SHUTDOWN and now_s - self._said_dropped_s >= _SAY_DROPPED_S:
+            self._said_dropped_s = now_s
+            words = {"action": "windows_dropped", "reason": reason, "stream": stream}
+            log.error("windows are dropped (%s): this machine cannot keep up, or Milvus", reason, extra=words)
 
     def _watch_queue(
         self, name: str, queue: FairQueue[Window | Unheard] | FairQueue[Embedded | Unheard] | Backlog
