@@ -58,6 +58,17 @@ class World:
     def air(self, samples: np.ndarray, *, in_s: float = 2) -> None:
         self.second.schedule(samples, on_air_s=time.time() + in_s)
 
+    async def aired(self) -> dict[str, Any]:
+        """The oldest match of `first` that is certain."""
+
+        async def found() -> list[dict[str, Any]]:
+            answer = await self.daemon.get("/api/v1/matches?stream=first&state=confirmed&state=ended")
+            matches: list[dict[str, Any]] = answer.json()["matches"]
+            return matches
+
+        oldest: dict[str, Any] = (await self.daemon.until(found, timeout_s=PATIENCE_S))[-1]
+        return oldest
+
 
 def seconds(samples: np.ndarray, start_s: float, end_s: float) -> np.ndarray:
     return samples[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)]
@@ -174,7 +185,7 @@ class Visit:
         page.on("console", lambda said: self._said(said.type, said.text, said.location))
         page.on("pageerror", lambda error: self.faults.append(f"page error: {error}"))
         page.on("request", lambda request: self._asked(request.url))
-        await page.goto(f"/{route}")
+        await page.goto(route if ":" in route else f"/{route}")
         return page
 
     def _said(self, kind: str, text: str, location: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import expect
 
-from .conftest import PHONE, TOGETHER, keep
+from .conftest import PATIENCE_S, PHONE, TOGETHER, keep
 
 pytestmark = TOGETHER
 
@@ -27,8 +27,7 @@ PAGES = {
 
 
 async def routes(world):
-    match_id = (await world.daemon.get("/api/v1/matches?stream=first")).json()["matches"][0]["match_id"]
-    return {name: route.format(match_id=match_id) for name, route in PAGES.items()}
+    return {name: route.format(match_id=(await world.aired())["match_id"]) for name, route in PAGES.items()}
 
 
 async def read_whole(page):
@@ -163,12 +162,12 @@ async def test_events_come_again_after_the_connection_broke(visit, world):
     line.cut()
     await expect(page.locator("#connection")).to_contain_text("No connection")
     await keep(page, "no-connection")
-    answer = await world.daemon.post("/api/v1/streams/away/pause")
+    answer = await world.daemon.post("/api/v1/streams/away/pause", timeout=PATIENCE_S)
     assert answer.is_success, answer.text
     line.is_cut = False
     await expect(page.locator("#connection")).to_contain_text("heard")
     await expect(page.locator(".card").filter(has_text="away")).to_contain_text("Paused")
-    await world.daemon.post("/api/v1/streams/away/resume")
+    await world.daemon.post("/api/v1/streams/away/resume", timeout=PATIENCE_S)
     await expect(page.locator(".card").filter(has_text="away")).not_to_contain_text("Paused")
     assert await page.evaluate("window.stays")
     await page.context.close()

@@ -42,8 +42,8 @@ async def test_the_table_filters_as_one_types_and_is_exported_as_shown(visit, tm
 
 
 async def test_a_match_shows_its_plane_its_life_and_plays_its_reference_where_it_matched(visit, world):
-    found = (await world.daemon.get("/api/v1/matches?stream=first")).json()["matches"][-1]
-    page = await visit.open("#/matches")
+    found = await world.aired()
+    page = await visit.open("#/matches?stream=first")
     await rows(page).filter(has_text="first").last.click()
     await expect(page.get_by_role("heading", level=1)).to_have_text(MARKUP)
     assert await page.title() != "run"
