@@ -171,7 +171,7 @@ class Stream:
         self._metrics.stream_blips.labels(name).inc(self._stability.take_blips())
         self._judge_alarm()
         self._metrics.stream_audio_seconds.labels(name).inc(length_s)
-        self.level_dbfs = level_dbfs(chunk.samples)
+        self.level_dbfs = level_dbfs(chunk.samples - chunk.samples.mean())  # an offset is not sound
         await self._judge_level(chunk.start_s, end_s)
         for model, cutter in self._cutters.items():
             windows = cutter.push(chunk)

@@ -16,8 +16,8 @@ import pytest
 from monitor.audio.ffmpeg import LAST_WORDS, QUIET, find_ffmpeg, running
 from monitor.audio.source import SourceOptions, open_source
 from monitor.errors import ConfigError
-from tests.integration.audio import station as behaviours
-from tests.integration.audio.station import icecast, on_air, until
+from tests.faulty import station as behaviours
+from tests.faulty.station import icecast, on_air, until
 
 
 def test_the_system_comes_first_then_the_wheel(tmp_path, monkeypatch):

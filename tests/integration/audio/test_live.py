@@ -15,11 +15,11 @@ import pytest
 from monitor.audio.decode import decode_file
 from monitor.audio.source import SourceOptions
 from monitor.errors import StreamReason
+from tests.faulty.station import on_air, until
 from tests.integration.audio.rtsp import rtsp_server
-from tests.integration.audio.station import on_air, until
 from tests.integration.audio.test_source import RATE, Heard, check_axis, listen
 
-OPTIONS = SourceOptions(connect_timeout_s=10.0, stall_timeout_s=8.0)
+OPTIONS = SourceOptions(connect_timeout_s=30.0, stall_timeout_s=30.0)
 
 
 @contextlib.asynccontextmanager
@@ -37,10 +37,21 @@ async def broadcast(music: Path, *output: str) -> AsyncIterator[None]:
         await process.wait()
 
 
+def is_bound(protocol: str, port: int) -> bool:
+    """Whether some socket has the port (proc(5)); to connect and see would take the only connection there is."""
+    rows = Path(f"/proc/net/{protocol}").read_text().splitlines()[1:]
+    return any(row.split()[1].endswith(f":{port:04X}") for row in rows)
+
+
 async def check_sound(heard: Heard, music: Path, program) -> None:
     """What was heard is a stretch of `music`, piece after piece; segments may lose or repeat a codec's frame."""
     assert heard.reason is None, heard.error
     check_axis(heard)
+    assert await displacement_s(heard, music, program) < 0.5
+
+
+async def displacement_s(heard: Heard, music: Path, program) -> float:
+    """How far the pieces of what was heard lie apart that lay together in `music`."""
     original = np.concatenate([block async for block in decode_file(music, sample_rate_hz=RATE, ffmpeg=program)])
     assert heard.samples.size >= 4 * RATE
     origins = []
@@ -48,35 +59,41 @@ async def check_sound(heard: Heard, music: Path, program) -> None:
         piece = heard.samples[start : start + RATE // 4]
         at = int(np.argmax(np.correlate(original, piece, mode="valid")))
         origins.append((at - start) / RATE)
-    assert max(origins) - min(origins) < 0.5
+    return max(origins) - min(origins)
 
 
 @pytest.mark.parametrize(
     ("name", "output"),
     [
-        ("live.m3u8", ("-c:a", "aac", "-f", "hls", "-hls_time", "1", "-hls_list_size", "5")),
+        ("live.m3u8", ("-c:a", "aac", "-f", "hls", "-hls_time", "1", "-hls_list_size", "20")),
         ("live.mpd", ("-c:a", "aac", "-f", "dash", "-seg_duration", "1", "-window_size", "5")),
     ],
 )
 async def test_segments(program, music, tmp_path, name, output):
-    async with on_air() as station, broadcast(music, *output, str(tmp_path / name)):
-        station.directories["/"] = tmp_path
-        await until(lambda: (tmp_path / name).exists() and len(list(tmp_path.iterdir())) >= 9)
-        heard = await listen(station.url(f"/{name}"), program, audio_s=4.5, options=OPTIONS)
+    # Where the broadcasting ffmpeg is late with a segment, the listening one plays the last again: then once more.
+    for attempt in range(3):
+        directory = tmp_path / str(attempt)
+        directory.mkdir()
+        async with on_air() as station, broadcast(music, *output, str(directory / name)):
+            station.directories["/"] = directory
+            await until(lambda: (directory / name).exists() and len(list(directory.iterdir())) >= 9)
+            heard = await listen(station.url(f"/{name}"), program, audio_s=4.5, options=OPTIONS)
+        if heard.reason is None and await displacement_s(heard, music, program) < 0.5:
+            break
     await check_sound(heard, music, program)
 
 
 async def test_rtmp(program, music, free_port):
     url = f"rtmp://127.0.0.1:{free_port}/live/x"
     async with broadcast(music, "-c:a", "aac", "-f", "flv", "-listen", "1", url):
-        await asyncio.sleep(0.5)
+        await until(lambda: is_bound("tcp", free_port))
         await check_sound(await listen(url, program, audio_s=4.0, options=OPTIONS), music, program)
 
 
 async def test_srt(program, music, free_port):
     url = f"srt://127.0.0.1:{free_port}"
     async with broadcast(music, "-c:a", "aac", "-f", "mpegts", f"{url}?mode=listener"):
-        await asyncio.sleep(0.5)
+        await until(lambda: is_bound("udp", free_port))
         await check_sound(await listen(url, program, audio_s=4.0, options=OPTIONS), music, program)
 
 
@@ -89,7 +106,9 @@ async def test_udp(program, music, free_port):
 async def test_rtsp(program, music, make):
     mulaw = make("x.mulaw", "-i", str(music), "-ac", "1", "-ar", "8000", "-f", "mulaw").read_bytes()
     async with rtsp_server(mulaw) as port:
-        await check_sound(await listen(f"rtsp://127.0.0.1:{port}/x", program, audio_s=4.0), music, program)
+        await check_sound(
+            await listen(f"rtsp://127.0.0.1:{port}/x", program, audio_s=4.0, options=OPTIONS), music, program
+        )
     async with rtsp_server(mulaw, user="user") as port:
         assert (await listen(f"rtsp://127.0.0.1:{port}/x", program)).reason is StreamReason.AUTH
         heard = await listen(f"rtsp://user:hunter22@127.0.0.1:{port}/x", program, audio_s=1.0)

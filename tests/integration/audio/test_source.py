@@ -18,8 +18,8 @@ from monitor.audio.probe import probe
 from monitor.audio.source import SourceOptions, open_source
 from monitor.errors import SourceError, StreamReason
 from monitor.types import Chunk
-from tests.integration.audio import station as behaviours
-from tests.integration.audio.station import Station, content, icecast, on_air, redirect, status
+from tests.faulty import station as behaviours
+from tests.faulty.station import Station, content, icecast, on_air, redirect, status
 
 RATE = 8000
 OPTIONS = SourceOptions(connect_timeout_s=30.0, stall_timeout_s=15.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.audio.station import icecast, on_air
+from tests.faulty.station import icecast, on_air
 from tests.integration.catalog.sound import write_melody
 from tests.integration.web.conftest import Site, until
 

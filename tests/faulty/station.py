@@ -15,7 +15,9 @@ from pathlib import Path
 class Request:
     """What the client asked, and where to answer."""
 
+    #: With the query.
     path: str
+    method: str
     headers: dict[str, str]
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -70,7 +72,9 @@ class Station:
                     name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:]) if name
                 }
                 path = head[0].split(" ")[1]
-                request = Request(path=path, headers=headers, reader=reader, writer=writer)
+                request = Request(
+                    path=path, method=head[0].split(" ")[0], headers=headers, reader=reader, writer=writer
+                )
                 self.requests.append(request)
                 await self.behaviour(path.partition("?")[0])(request)
         finally:
@@ -80,8 +84,8 @@ class Station:
 
 
 @contextlib.asynccontextmanager
-async def on_air(*, tls: ssl.SSLContext | None = None) -> AsyncIterator[Station]:
-    station = Station(scheme="https" if tls else "http")
+async def on_air(*, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> AsyncIterator[Station]:
+    station = Station(scheme="https" if tls else "http", host=host)
     handlers: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,7 +105,7 @@ async def on_air(*, tls: ssl.SSLContext | None = None) -> AsyncIterator[Station]
         await server.wait_closed()
 
 
-async def until(happened: Callable[[], bool], *, limit_s: float = 30.0) -> None:
+async def until(happened: Callable[[], bool], *, limit_s: float = 120.0) -> None:
     """Returns once it has happened; TimeoutError if it never does."""
     async with asyncio.timeout(limit_s):
         while not happened():  # noqa: ASYNC110
