@@ -62,6 +62,14 @@ async def displacement_s(heard: Heard, music: Path, program) -> float:
     return max(origins) - min(origins)
 
 
+async def segments_heard(directory: Path, name: str, output: tuple[str, ...], music: Path, program) -> Heard:
+    await asyncio.to_thread(directory.mkdir)
+    async with on_air() as station, broadcast(music, *output, str(directory / name)):
+        station.directories["/"] = directory
+        await until(lambda: (directory / name).exists() and len(list(directory.iterdir())) >= 9)
+        return await listen(station.url(f"/{name}"), program, audio_s=4.5, options=OPTIONS)
+
+
 @pytest.mark.parametrize(
     ("name", "output"),
     [
@@ -72,12 +80,7 @@ async def displacement_s(heard: Heard, music: Path, program) -> float:
 async def test_segments(program, music, tmp_path, name, output):
     # Where the broadcasting ffmpeg is late with a segment, the listening one plays the last again: then once more.
     for attempt in range(3):
-        directory = tmp_path / str(attempt)
-        directory.mkdir()
-        async with on_air() as station, broadcast(music, *output, str(directory / name)):
-            station.directories["/"] = directory
-            await until(lambda: (directory / name).exists() and len(list(directory.iterdir())) >= 9)
-            heard = await listen(station.url(f"/{name}"), program, audio_s=4.5, options=OPTIONS)
+        heard = await segments_heard(tmp_path / str(attempt), name, output, music, program)
         if heard.reason is None and await displacement_s(heard, music, program) < 0.5:
             break
     await check_sound(heard, music, program)
