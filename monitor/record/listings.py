@@ -257,7 +257,7 @@ def _event_column(name: str) -> str:
 
 
 def _of_references(conditions: Sequence[sql.Composable]) -> sql.Composed:
-    """The newest matches of the references `named`: first the newest of each, then more of those that lead."""
+    """The newest matches of the references `named`: first the newest of each, then more of those that are ahead."""
     range_of = sql.SQL(
         "(SELECT {columns} FROM matches WHERE reference_id = {reference} AND state = {state} AND {conditions}"
         " ORDER BY start_at DESC, match_id DESC LIMIT {limit})"
@@ -272,8 +272,8 @@ def _of_references(conditions: Sequence[sql.Composable]) -> sql.Composed:
     )
     page = range_of.format(
         columns=sql.SQL(MATCH_COLUMNS),
-        reference=sql.SQL("leading.wanted"),
-        state=sql.SQL("leading.kind"),
+        reference=sql.SQL("chosen.wanted"),
+        state=sql.SQL("chosen.kind"),
         conditions=joined,
         limit=sql.SQL("%(limit)s"),
     )
@@ -281,5 +281,5 @@ def _of_references(conditions: Sequence[sql.Composable]) -> sql.Composed:
         "SELECT page.* FROM (SELECT names.reference_id AS wanted, kinds.state AS kind"
         " FROM unnest(%(named)s::text[]) AS names (reference_id) CROSS JOIN unnest(%(states)s::text[]) AS kinds (state)"
         " CROSS JOIN LATERAL {newest} AS newest ORDER BY newest.start_at DESC, newest.match_id DESC LIMIT %(limit)s"
-        ") AS leading CROSS JOIN LATERAL {page} AS page ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s"
+        ") AS chosen CROSS JOIN LATERAL {page} AS page ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s"
     ).format(newest=newest, page=page)
