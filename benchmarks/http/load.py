@@ -1,0 +1,142 @@
+"""Two hundred requests a second for a minute, beside twenty monitored streams: how long answers take, what is dropped.
+
+Requests leave by the clock, whether or not earlier ones have been answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+import wave
+from pathlib import Path
+
+import httpx
+import numpy as np
+import yaml
+
+from monitor.demo.composer import compose
+from monitor.demo.instruments import SAMPLE_RATE_HZ
+
+_PORT = 18710
+_LIMIT_MS = 100.0
+_PATHS = (
+    "/api/v1/streams",
+    "/api/v1/matches?limit=50",
+    "/api/v1/matches?stream=stream-3",
+    "/api/v1/references?limit=50",
+    "/api/v1/references/count",
+    "/api/v1/streams/stream-1/history",
+    "/api/v1/history",
+    "/api/v1/deliveries",
+    "/-/ready",
+)
+
+
+async def run(args: argparse.Namespace) -> int:
+    """Start a daemon, ask, print; 1 if answers were late or windows were dropped."""
+    directory = Path(tempfile.mkdtemp(prefix="monitor-load-"))
+    if os.geteuid() == 0:
+        directory.chmod(0o711)  # noqa: ASYNC240
+    try:
+        return await _run(args, directory)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _run(args: argparse.Namespace, directory: Path) -> int:
+    audio = directory / "audio"
+    audio.mkdir()
+    for number in range(4):
+        with wave.open(str(audio / f"piece-{number}.wav"), "wb") as file:
+            file.setparams((1, 2, SAMPLE_RATE_HZ, 0, "NONE", ""))
+            samples = np.clip(compose(4711, number).samples, -1, 1)
+            file.writeframes((samples * 32767).astype("<i2").tobytes())
+    streams = [
+        {"name": f"stream-{number}", "url": str(audio / f"piece-{number % 4}.wav")} for number in range(args.streams)
+    ]
+    config = directory / "monitor.yaml"
+    config.write_text(yaml.safe_dump({"http": {"port": _PORT}, "streams": streams}))
+    words = ("-c", str(config), "--data-dir", str(directory / "data"))
+    loading = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "monitor", "catalog", "add", str(audio), *words), stdout=asyncio.subprocess.DEVNULL
+    )
+    if await loading.wait():
+        return 1
+    with (directory / "log").open("wb") as log:
+        daemon = await asyncio.create_subprocess_exec(sys.executable, "-m", "monitor", "run", *words, stderr=log)
+        try:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{_PORT}",
+                timeout=30,
+                trust_env=False,
+                limits=httpx.Limits(max_connections=64, max_keepalive_connections=64),
+            ) as client:
+                await _ready(client, daemon)
+                await asyncio.sleep(10)
+                return await _ask(args, client)
+        finally:
+            if daemon.returncode is None:
+                daemon.send_signal(signal.SIGTERM)
+            await daemon.wait()
+
+
+async def _ready(client: httpx.AsyncClient, daemon: asyncio.subprocess.Process) -> None:
+    async with asyncio.timeout(180):
+        while daemon.returncode is None:
+            try:
+                if (await client.get("/-/ready")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.5)
+    raise RuntimeError("the daemon ended")
+
+
+async def _ask(args: argparse.Namespace, client: httpx.AsyncClient) -> int:
+    times_ms: list[float] = []
+    statuses: dict[int, int] = {}
+    before = await _counted(client)
+
+    async def ask(path: str) -> None:
+        began = time.perf_counter()
+        try:
+            status = (await client.get(path)).status_code
+        except httpx.TransportError:
+            status = 0
+        times_ms.append(1000 * (time.perf_counter() - began))
+        statuses[status] = statuses.get(status, 0) + 1
+
+    choose = random.Random(1)
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(args.rate * args.duration_s)):
+            await asyncio.sleep(max(0.0, began + number / args.rate - time.perf_counter()))
+            group.create_task(ask(choose.choice(_PATHS)))
+    lasted_s = time.perf_counter() - began
+    after = await _counted(client)
+    quantiles = statistics.quantiles(times_ms, n=100)
+    dropped = after["monitor_windows_dropped_total"] - before["monitor_windows_dropped_total"]
+    heard = after["monitor_windows_total"] - before["monitor_windows_total"]
+    print(
+        f"{len(times_ms)} requests in {lasted_s:.1f} s beside {args.streams} streams: p50 {quantiles[49]:.1f} ms,"
+        f" p95 {quantiles[94]:.1f} ms, p99 {quantiles[98]:.1f} ms, slowest {max(times_ms):.1f} ms; statuses {statuses};"
+        f" {heard:.0f} windows, {dropped:.0f} dropped"
+    )
+    return 0 if quantiles[94] < _LIMIT_MS and not dropped and set(statuses) == {200} else 1
+
+
+async def _counted(client: httpx.AsyncClient) -> dict[str, float]:
+    found = {"monitor_windows_dropped_total": 0.0, "monitor_windows_total": 0.0}
+    for line in (await client.get("/metrics")).text.splitlines():
+        name, _, rest = line.partition("{")
+        if name in found:
+            found[name] += float(rest.rpartition(" ")[2])
+    return found
