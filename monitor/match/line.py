@@ -144,9 +144,10 @@ def fit_line(
     Windows up to `settled_until_s` say nothing. Tempo stays within 1 ± `most_tempo_ratio`.
     """
     starts = plane.window_starts_s
-    weighed = calibration.log_likelihood_ratio(plane.similarities) * window_weight
+    hopeful = calibration.hypotheses[-1]
+    weighed = calibration.interpolate(plane.similarities, hopeful) * window_weight
     # One more column stands for "the reference has no such second": the airing cannot be there.
-    absent = np.full((len(starts), 1), float(calibration.nats[0]) * window_weight)
+    absent = np.full((len(starts), 1), float(hopeful[0]) * window_weight)
     padded = np.concatenate([weighed, absent], axis=1)
     padded[starts <= settled_until_s] = 0.0
     columns = _columns(plane, lines)
@@ -163,14 +164,28 @@ def fit_line(
             line = _refine(plane, line, nats[best], most_tempo_ratio)
     column = columns[best]
     similarities = np.concatenate([plane.similarities, np.full((len(starts), 1), np.nan)], axis=1)
+    heard = similarities[np.arange(len(starts)), column]
     return Fit(
         line=line,
         window_starts_s=starts,
-        nats=nats[best],
-        similarities=similarities[np.arange(len(starts)), column],
+        nats=_judged(heard, nats[best], calibration, window_weight),
+        similarities=heard,
         reference_starts_s=plane.reference_start_s + column * plane.reference_hop_s,
         vectors=np.concatenate([plane.vectors, np.zeros_like(plane.vectors[:1])])[column],
     )
+
+
+def _judged(similarities: Floats, hopeful: Floats, calibration: Calibration, window_weight: float) -> Floats:
+    """The nats of a line's windows under the hypothesis that explains them best.
+
+    `hopeful` are the nats by which the line was found: windows that are settled, or beyond the reference, keep them.
+    """
+    fixed = np.isnan(similarities) | (hopeful == 0.0)
+    judged = [
+        np.where(fixed, hopeful, calibration.interpolate(similarities, nats) * window_weight)
+        for nats in calibration.hypotheses
+    ]
+    return max(judged, key=lambda nats: best_segment(nats).evidence_nats)
 
 
 def _columns(plane: Plane, lines: Sequence[Line]) -> NDArray[np.intp]:

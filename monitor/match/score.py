@@ -1,16 +1,18 @@
-"""What one similarity is worth: similarities become log-likelihood ratios from measured distributions.
+"""What similarities are worth: they become log-likelihood ratios from measured distributions.
 
 The evidence for "this stream plays that recording" is a sum of log-likelihood ratios, the sequential test of Wald
-(1945). The alternative is what the aligner really meets when nothing of the catalog is sounding: the similarity of a
-*candidate's* next window on its line. The average window of another recording would be too low, since a candidate was
-chosen for its likeness; the best window of a whole catalog too high, since the line leaves it no choice.
+(1945). The hypothesis is composite: an airing is heard clearly or through something else, and is judged by the kind
+that explains its windows best. The alternative is what the aligner really meets when nothing of the catalog is
+sounding: the similarity of a *candidate's* next window on its line. The average window of another recording would be
+too low, since a candidate was chosen for its likeness; the best window of a whole catalog too high, since the line
+leaves it no choice.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,13 @@ from numpy.typing import NDArray
 from monitor.errors import ConfigError
 
 #: A window can say at most so much: one perfect window is never a match, one lost window never ends one.
-MOST_FOR_NATS = 6.0
+MOST_FOR_NATS = 8.0
 MOST_AGAINST_NATS = -1.5
 #: Evidence at which a run is told of, and at which it is believed, where the configuration gives no other.
 PROVISIONAL_NATS = 5.0
-CONFIRMED_NATS = 9.0
-#: How much of "something else" is the nearest window of another recording, rather than any on a candidate's line.
-_STUBBORN_SHARE = 0.05
+CONFIRMED_NATS = 6.5
+#: Conditions of a recording that is heard, but not clearly.
+_MASKED = ("noise_0db", "noise_-5db", "speech_0db", "speech_-5db", "music_5db", "pitch_0.92", "pitch_1.09", "limiter")
 #: Above this the histograms only say "the same". A piece that repeats itself holds several windows so near: the nearest
 #: is the one that plays, so that evidence still grows, by so many nats for each unit of similarity.
 _NEAR = 0.8
@@ -39,25 +41,33 @@ _FLOOR = 1e-3
 class Calibration:
     """Monotone maps from similarity to nats for one model: `similarities` ascending, the nats non-decreasing.
 
-    `nats` is for windows that a candidate was chosen by. Where a match that is believed begins and ends, nothing was
-    chosen: there the alternative is any window of another recording, which `edge_nats` is for.
+    `nats` is for single windows, `masked_nats` (if measured) for those of an airing that is not heard clearly. Where a
+    match that is believed begins and ends, nothing was chosen: there the alternative is any window of another
+    recording, which `edge_nats` is for.
     """
 
     similarities: NDArray[np.float64]
     nats: NDArray[np.float64]
     edge_nats: NDArray[np.float64] | None = None
+    masked_nats: NDArray[np.float64] | None = None
+
+    @property
+    def hypotheses(self) -> tuple[NDArray[np.float64], ...]:
+        """The maps of the kinds of airings, the most hopeful one last."""
+        return (self.nats,) if self.masked_nats is None else (self.nats, self.masked_nats)
+
+    def interpolate(self, similarity: NDArray[np.floating], nats: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The map `nats` at each similarity, shape as given; NaN (nothing heard) is 0."""
+        found = np.interp(np.nan_to_num(similarity, nan=0.0), self.similarities, nats)
+        return np.where(np.isnan(similarity), 0.0, found)
 
     def log_likelihood_ratio(self, similarity: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Nats for "same recording" against "the best of the others", shape as given; NaN (nothing heard) is 0."""
-        nats = np.interp(np.nan_to_num(similarity, nan=0.0), self.similarities, self.nats)
-        return np.where(np.isnan(similarity), 0.0, nats)
+        """Nats for "same recording" against "anything else", shape as given."""
+        return self.interpolate(similarity, self.nats)
 
     def edge_ratio(self, similarity: NDArray[np.floating]) -> NDArray[np.float64]:
         """As `log_likelihood_ratio`, for the windows beside a match that is believed."""
-        if self.edge_nats is None:
-            return self.log_likelihood_ratio(similarity)
-        nats = np.interp(np.nan_to_num(similarity, nan=0.0), self.similarities, self.edge_nats)
-        return np.where(np.isnan(similarity), 0.0, nats)
+        return self.interpolate(similarity, self.nats if self.edge_nats is None else self.edge_nats)
 
 
 def load_calibration(path: Path, *, model_id: str) -> Calibration:
@@ -69,35 +79,34 @@ def load_calibration(path: Path, *, model_id: str) -> Calibration:
                 f"the calibration {path} was made for {content['model_id']}, not for {model_id};"
                 " make it anew with `monitor model calibrate`"
             )
-        edges = np.asarray(content["edges"], dtype=np.float64)
-        same = np.asarray(content["same"]["all"], dtype=np.float64)
-        calibration = from_histograms(edges=edges, same=same, other=_something_else(content))
-        nearer = np.clip(calibration.similarities - _NEAR, 0.0, None) * _NEARER_NATS
-        calibration = replace(calibration, nats=calibration.nats + nearer)
-        if "other" not in content:
-            return calibration
-        beside = from_histograms(edges=edges, same=same, other=np.asarray(content["other"], dtype=np.float64))
-        return replace(calibration, edge_nats=beside.nats)
+        return _from_content(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"the calibration {path} cannot be read ({error}); install the model again or run `monitor model verify`"
         ) from error
 
 
-def _something_else(content: Mapping[str, Any]) -> NDArray[np.float64]:
-    """The density when the reference is not sounding: that of candidates' next windows, where it was measured.
+def _from_content(content: Mapping[str, Any]) -> Calibration:
+    edges = np.asarray(content["edges"], dtype=np.float64)
+    density = {
+        name: np.asarray(content[name], dtype=np.float64) for name in ("other", "other_best", "line") if name in content
+    }
+    same = {name: np.asarray(values, dtype=np.float64) for name, values in content["same"].items()}
+    anything = density.get("line", density["other_best"])
 
-    A share stays with the best window of other recordings, since some impostor is always more stubborn than those
-    that were met.
-    """
-    best = np.asarray(content["other_best"], dtype=np.float64)
-    if "line" not in content:
-        return best
-    widths = np.diff(np.asarray(content["edges"], dtype=np.float64))
-    line = np.asarray(content["line"], dtype=np.float64)
-    line, best = line / (line * widths).sum(), best / (best * widths).sum()
-    mixed: NDArray[np.float64] = (1 - _STUBBORN_SHARE) * line + _STUBBORN_SHARE * best
-    return mixed
+    def nats(same: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = from_histograms(edges=edges, same=same, other=other)
+        return found.nats + np.clip(found.similarities - _NEAR, 0.0, None) * _NEARER_NATS
+
+    masked = [same[name] for name in _MASKED if name in same]
+    return Calibration(
+        similarities=(edges[:-1] + edges[1:]) / 2,
+        nats=nats(same["all"], anything),
+        masked_nats=nats(np.mean(masked, axis=0), anything) if masked else None,
+        edge_nats=(
+            from_histograms(edges=edges, same=same["all"], other=density["other"]).nats if "other" in density else None
+        ),
+    )
 
 
 def from_histograms(
