@@ -111,7 +111,7 @@ async def test_an_airing_across_a_planned_restart_is_one_row(loaded, pieces, ffm
             assert await daemon.stop() == 0
         async with loaded.daemon() as daemon:
             (after,) = await daemon.until(lambda: daemon.matches("confirmed"), timeout_s=120)
-            assert after["match_id"] == before["match_id"] and not after["interrupted"]
+            assert after["match_id"] == before["match_id"]
             assert await daemon.stop() == 0
         async with loaded.database() as database:
             rows = await (await database.execute("SELECT state, interrupted, unheard_s > 0 FROM matches")).fetchall()
