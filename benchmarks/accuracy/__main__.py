@@ -1,7 +1,7 @@
 """`python -m benchmarks.accuracy --toolkit DIR --audio DIR [--olaf FILE] [--audfprint FILE] ...`: who finds how much.
 
 The toolkit is a clone of the Audio Fingerprinting Benchmark Toolkit (Pexeso); its generator needs an ffmpeg with
-librubberband and the tap-plugins of LADSPA, its evaluator the Python package `portion`.
+librubberband and the tap-plugins of LADSPA, its evaluator `pip install '.[benchmarks]'`.
 """
 
 from __future__ import annotations

@@ -73,7 +73,9 @@ def judge(found: Iterable[Found], queries: QuerySet, *, toolkit: Path, folder: P
     ]
     done = subprocess.run(command, capture_output=True, check=False, text=True)
     if done.returncode != 0 or done.stderr.strip():
-        raise InputError(f"the toolkit's evaluator failed: {done.stderr.strip()[-600:]} (it needs `portion`)")
+        raise InputError(
+            f"the toolkit's evaluator failed: {done.stderr.strip()[-600:]} (it needs `pip install '.[benchmarks]'`)"
+        )
     scored = list(_rows(results))
     total = next(_seconds(row) for row in scored if row["tags"] == "TOTAL")
     pairs = {(row["query_id"], row["reference_id"]): _seconds(row) for row in scored if row["query_id"]}
