@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -40,6 +41,12 @@ for _name in [name for name in os.environ if name.startswith(("MONITOR_", "PG"))
     del os.environ[_name]
 
 
+#: How long an example takes says something about the machine; in CI each run tries the same examples.
+settings.register_profile(
+    "tests", deadline=None, derandomize=os.environ.get("CI") == "true", suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
+
 #: Below what the kernel gives out by itself (ip_local_port_range), so that nobody else takes one meanwhile.
 _ports = count(20_000 + os.getpid() % 100 * 100)
 
@@ -52,6 +59,7 @@ class ByDirectory(LoadScopeScheduling):
         return nodeid.partition("::")[0].rpartition("/")[0]
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByDirectory:
     return ByDirectory(config, log)
 

@@ -43,7 +43,9 @@ async def log(store: Store) -> list[Match]:
     return matches
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     since_s=st.none() | st.integers(-1, 15).map(lambda offset: EVENING_S + offset),
     until_s=st.none() | st.integers(-1, 15).map(lambda offset: EVENING_S + offset),

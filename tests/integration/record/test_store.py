@@ -193,7 +193,9 @@ def deliveries_of_lives(draw: st.DrawFn) -> tuple[list[MatchEvent], list[list[Ma
     return events, batches
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(deliveries_of_lives())
 async def test_events_recorded_again_and_again_are_recorded_once(
     store: Store,
