@@ -1,7 +1,7 @@
 // Health: is the whole job done? Queues, delays, model, catalogs, servers, webhooks.
 import { ask } from "../api.js";
 import { h, repeat } from "../parts/element.js";
-import { amount, counted, percent, seconds, signed, span, timeOf } from "../parts/format.js";
+import { amount, counted, percent, seconds, signed, size, span, timeOf } from "../parts/format.js";
 import { icon } from "../parts/icons.js";
 import { listing } from "../parts/listing.js";
 import { notice, tried } from "../parts/notice.js";
@@ -17,9 +17,10 @@ const FULL = 0.9;
 function queue({ name, length, capacity }) {
   const ratio = capacity ? Math.min(1, length / capacity) : 0;
   const bar = h("i");
+  const written = name.endsWith("bytes") ? size : amount;
   bar.style.transform = `scaleX(${ratio})`;
   const tone = ratio >= FULL ? ".bad" : ratio >= HALF ? ".warn" : "";
-  return h("li.queue", {}, h("span", {}, name.replaceAll("_", " ")), h(`span.bar${tone}`, {}, bar), h("span.number.muted", { title: percent(ratio) }, capacity ? `${amount(length)} of ${amount(capacity)}` : amount(length)));
+  return h("li.queue", {}, h("span", {}, name.replaceAll("_", " ")), h(`span.bar${tone}`, {}, bar), h("span.number.muted", { title: percent(ratio) }, capacity ? `${written(length)} of ${written(capacity)}` : written(length)));
 }
 
 function server([name, found]) {

@@ -13,10 +13,7 @@ const TICK_MS = 2000;
 const addressOf = (name) => `/streams/${encodeURIComponent(name)}`;
 
 /** Why a stream is as it is, in one sentence. */
-export function because({ reason, detail }) {
-  const word = reasonWord(reason);
-  return word && detail ? `${word.replace(/\.$/, "")}: ${detail}` : word || detail || "";
-}
+export const because = ({ reason, detail }) => detail || reasonWord(reason);
 
 /** Pause, resume or restart. */
 export async function turn(stream, verb) {

@@ -64,6 +64,7 @@ export function tempo(ratio) {
 }
 
 export function size(bytes) {
+  if (bytes === 0) return "0";
   if (bytes < 1e6) return `${Math.max(1, Math.round(bytes / 1e3))} kB`;
   return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
 }
