@@ -80,6 +80,8 @@ def start(server: Server, *, output: int | IO[bytes], inherited: Sequence[int] =
         _libc.prctl(_PR_SET_PDEATHSIG, death_signal)
         if os.getppid() != parent:
             os._exit(1)
+        # What a shell starts in the background ignores it, and so would the servers, which are stopped by it.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     try:
         return subprocess.Popen(

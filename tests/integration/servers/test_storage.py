@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from monitor.errors import ConfigError, ServerReason, StorageError, UnreachableError
 from monitor.servers.client import embedded
+from monitor.servers.milvus import Milvus
 from monitor.servers.postgres import Postgres, unprivileged_user, wheel_programs
 from monitor.servers.process import User, first_closed, running
 from tests.conftest import system_programs
@@ -237,3 +239,15 @@ def test_files_of_another_major_version_are_refused(data_dir: Path) -> None:
     with pytest.raises(ConfigError, match="this installation runs 18"):
         Postgres(directory=files, socket_dir=data_dir / "socket", programs=wheel_programs(), user=user).prepare()
     shutil.rmtree(files)
+
+
+def test_a_server_hears_its_stop_signal_though_a_background_job_does_not(data_dir: Path) -> None:
+    server = Milvus(directory=data_dir / "files", socket_dir=data_dir / "socket")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with running(server, log=data_dir / "log"):
+            (process,) = living(data_dir, "milvus_lite")
+            ignored = int(status(process)["SigIgn"][0], 16)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not ignored & 1 << signal.SIGINT - 1
