@@ -76,7 +76,8 @@ async def test_nothing_leads_to_a_forbidden_address(program, station, inside, mp
     secret = inside.add("/secret.aac", content(mp3, "audio/mpeg"))
     station.add("/seg.aac", file(segment, "audio/aac"))
     dash = (
-        '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT10S">'
+        '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT10S"'
+        ' profiles="urn:mpeg:dash:profile:isoff-live:2011">'
         f'<BaseURL>{inside.url("/")}</BaseURL><Period duration="PT10S">'
         '<AdaptationSet contentType="audio" mimeType="audio/mp4">'
         '<Representation id="1" codecs="mp4a.40.2" bandwidth="1000" audioSamplingRate="44100">'
