@@ -179,8 +179,8 @@ class Visit:
 
     async def open(self, route: str = "#/live", **options: Any) -> Page:
         """A new window at a route of the page."""
-        options = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"} | options
-        context = await self._browser.new_context(base_url=self._world.address, **options)
+        usual = {"base_url": self._world.address, "viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}
+        context = await self._browser.new_context(**(usual | options))
         context.set_default_timeout(TIMEOUT_MS)
         self._contexts.append(context)
         page = await context.new_page()

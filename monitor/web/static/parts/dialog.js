@@ -41,7 +41,7 @@ export async function confirmed({ title, text, action, danger = true }) {
 
 /** The token that the viewer gives, or null. */
 export function askForToken(why) {
-  const input = h("input.input", { type: "password", name: "token", required: true, autofocus: true });
+  const input = h("input.input", { type: "password", name: "token", autocomplete: "off", required: true, autofocus: true });
   return form({
     title: "This needs a token",
     body: h(
