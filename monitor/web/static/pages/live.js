@@ -15,6 +15,7 @@ const HISTORY_MS = 300000;
 const QUIETEST_DBFS = -60;
 
 const SHOWN = [["all", "All"], ["playing", "Playing"], ["unheard", "Not heard"]];
+const UNHEARD = { paused: "Not listened to", stopped: "Not listened to", connecting: "Waiting for the first sound" };
 const isUnheard = (stream) => !stream.up;
 
 function card(name) {
@@ -40,7 +41,6 @@ function card(name) {
   let entry = null;
   let stream = null;
   let tone = null;
-  let nothing = "";
 
   function update(now) {
     stream = now;
@@ -65,8 +65,7 @@ function card(name) {
       }
     } else {
       delete title.dataset.key;
-      nothing = stream.up ? "Nothing of the catalog" : reasonWord(stream.reason) || stream.detail || word;
-      write(title, nothing);
+      write(title, stream.up ? "Nothing of the catalog" : reasonWord(stream.reason) || UNHEARD[stream.state] || stream.detail || word);
     }
     tick();
   }
