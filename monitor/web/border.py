@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -31,6 +33,10 @@ _HEADERS = {
     "Content-Security-Policy": _POLICY,
 }
 
+#: What is still read of a request that was answered before it was whole.
+_DRAIN_S = 3.0
+_DRAIN_BYTES = 32 << 20
+
 
 class Border:
     """ASGI middleware. With `hosts` given, requests by any other name that is not of this machine are refused.
@@ -48,19 +54,52 @@ class Border:
             await self._app(scope, receive, send)
             return
 
-        async def send_with_headers(message: Message) -> None:
+        headers = Headers(scope=scope)
+        body = _Body(receive, headers)
+
+        async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
+                given = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
+                    given.setdefault(name, value)
+            elif body.is_coming and not message.get("more_body", False):
+                # A connection that is closed while its client still sends is reset, and the answer with it.
+                await send({**message, "more_body": True})
+                await body.drain()
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
-        host = Headers(scope=scope).get("host", "")
+        host = headers.get("host", "")
         if self._hosts is not None and not names_this_machine(host) and _name(host) not in self._hosts:
             said = "this daemon listens to this machine alone; ask by the name localhost, or list yours in http.hosts"
-            await problem(421, said)(scope, receive, send_with_headers)
+            await problem(421, said)(scope, body.receive, answer)
             return
-        await self._app(scope, receive, send_with_headers)
+        await self._app(scope, body.receive, answer)
+
+
+class _Body:
+    """What a client sends, and whether more of it is to come."""
+
+    def __init__(self, receive: Receive, headers: Headers) -> None:
+        self._receive = receive
+        sends = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        # A client that asks first sends nothing once it is refused.
+        self.is_coming = sends and "expect" not in headers
+
+    async def receive(self) -> Message:
+        """The next piece."""
+        message = await self._receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self.is_coming = False
+        return message
+
+    async def drain(self) -> None:
+        """Read on for a moment, and forget what is read."""
+        size_bytes = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                while self.is_coming and size_bytes < _DRAIN_BYTES:
+                    size_bytes += len((await self.receive()).get("body", b""))
 
 
 def _name(host: str) -> str:

@@ -128,7 +128,7 @@ class Spool:
 
     def _too_large(self) -> ProblemError:
         said = f"more than the {self._max_bytes} bytes of http.max_upload_bytes; send fewer files at once"
-        return ProblemError(413, said, headers={"Connection": "close"})
+        return ProblemError(413, said)
 
 
 @dataclass
