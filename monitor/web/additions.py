@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from monitor.catalog.item import METADATA_COLUMNS, LoadItem, Metadata, absolute, derived_id
+from monitor.catalog.item import METADATA_COLUMNS, RESERVED_PREFIX, LoadItem, Metadata, absolute, derived_id
 from monitor.web.authority import SECURED
 from monitor.web.daemon import Daemon
 from monitor.web.jobs import Job, JobAnswer, JobKind, Jobs
@@ -140,6 +140,8 @@ def _items(form: Form, directory: Path) -> list[LoadItem]:
         given = form.fields.get("reference_id")
         path = directory / file.name
         reference_id = given or derived_id(PurePath(file.name), PurePath("/"))
+        if reference_id.startswith(RESERVED_PREFIX):
+            raise ProblemError(422, f"ids that begin with {RESERVED_PREFIX} are reserved; give another reference_id")
         if reference_id in taken:
             raise ProblemError(
                 422, f"{taken[reference_id]} and {file.name} would both be the reference {reference_id}; rename one"

@@ -185,7 +185,7 @@ async def _duration_s(path: Path, *, ffmpeg: FfmpegProgram, max_s: float) -> flo
 
 
 async def _same(twin: Twin, path: Path) -> list[dict[str, Any]]:
-    return [_aligned(match) for match in await twin.match(path)]
+    return [_aligned(match) for match in await twin.match(path) if match.reference_id in twin.references]
 
 
 def _aligned(match: Match) -> dict[str, Any]:
@@ -198,6 +198,8 @@ def _aligned(match: Match) -> dict[str, Any]:
 
 async def _similar(twin: Twin, path: Path) -> list[dict[str, Any]]:
     windows = await twin.windows(path)
+    # What the daemon plays to itself is no result.
+    listed = [found for found in rank([near for _, near in windows]) if found.reference_id in twin.references]
     return [
         {
             "rank": place,
@@ -207,11 +209,11 @@ async def _similar(twin: Twin, path: Path) -> list[dict[str, Any]]:
             "clip_start_s": windows[found.window][0],
             "reference_start_s": found.best.reference_start_s,
         }
-        for place, found in enumerate(rank([near for _, near in windows]), start=1)
+        for place, found in enumerate(listed, start=1)
     ]
 
 
 def _named(result: dict[str, Any], catalog: str, references: Mapping[str, Reference]) -> dict[str, Any]:
-    reference = references.get(result["reference_id"])
+    reference = references.get(result["reference_id"])  # it may have been deleted meanwhile
     title, artist = (reference.title, reference.artist) if reference else (None, None)
     return {"catalog": catalog, "title": title, "artist": artist, **result}
