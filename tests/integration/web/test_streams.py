@@ -64,9 +64,15 @@ async def test_the_life_of_a_stream_of_the_api(house, station):
     file = {"name": "of-file", "url": "http://127.0.0.1:9/none"}
     house.write(http={"allow_private_streams": True}, streams=[file])
     async with house.daemon() as site:
-        trial = await site.post("/streams/test", json={"url": station})
+
+        async def heard():
+            # The trial has some seconds only: on a busy machine the decoder needs more for its first sound.
+            trial = await site.post("/streams/test", json={"url": station})
+            return trial if trial["seconds"] >= 5 else None
+
+        trial = await until(heard)
         assert (trial["reachable"], trial["codec"], trial["sample_rate_hz"]) == (True, "mp3", 8000)
-        assert trial["seconds"] >= 5 and -20 < trial["level_dbfs"] < 0
+        assert -20 < trial["level_dbfs"] < 0
 
         secret = station.replace("http://", "http://user:hunter2hunter2@")
         added = await site.post("/streams", 201, json={"name": "air", "urls": [secret], "silence_after_s": 30})
