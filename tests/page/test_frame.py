@@ -105,7 +105,11 @@ async def test_a_token_is_asked_for_where_one_is_needed_and_used_from_then_on(vi
     made = await world.command.json("token", "add", "page", "--scope", "write")
     page = await visit.open("#/streams/away")
     try:
-        await page.wait_for_timeout(2500)  # the daemon looks for new tokens every two seconds
+
+        async def is_needed():
+            return (await world.daemon.post("/api/v1/streams/away/restart", timeout=PATIENCE_S)).status_code == 401
+
+        await world.daemon.until(is_needed, timeout_s=PATIENCE_S)
         await page.get_by_role("button", name="Pause").click()
         dialog = page.get_by_role("dialog", name="This needs a token")
         await keep(page, "token")
@@ -154,26 +158,25 @@ class Line:
 
 async def test_events_come_again_after_the_connection_broke(visit, world):
     line = Line(world.command.port)
-    server = await asyncio.start_server(line.carry, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    page = await visit.open("#/live", base_url=f"http://127.0.0.1:{port}")
-    await read_whole(page)
-    await page.evaluate("window.stays = true")
-    line.cut()
-    await expect(page.locator("#connection")).to_contain_text("No connection")
-    await keep(page, "no-connection")
-    answer = await world.daemon.post("/api/v1/streams/away/pause", timeout=PATIENCE_S)
-    assert answer.is_success, answer.text
-    line.is_cut = False
-    await expect(page.locator("#connection")).to_contain_text("heard")
-    await expect(page.locator(".card").filter(has_text="away")).to_contain_text("Paused")
-    await world.daemon.post("/api/v1/streams/away/resume", timeout=PATIENCE_S)
-    await expect(page.locator(".card").filter(has_text="away")).not_to_contain_text("Paused")
-    assert await page.evaluate("window.stays")
-    await page.context.close()
-    line.cut()
-    server.close()
-    await server.wait_closed()
+    async with await asyncio.start_server(line.carry, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        page = await visit.open("#/live", base_url=f"http://127.0.0.1:{port}")
+        await read_whole(page)
+        await page.evaluate("window.stays = true")
+        line.cut()
+        await expect(page.locator("#connection")).to_contain_text("No connection")
+        await keep(page, "no-connection")
+        away = page.locator(".card").filter(has_text="away")
+        answer = await world.daemon.post("/api/v1/streams/away/pause", timeout=PATIENCE_S)
+        assert answer.is_success, answer.text
+        line.is_cut = False
+        await expect(page.locator("#connection")).to_contain_text("heard")
+        await expect(away).to_contain_text("Paused")
+        await world.daemon.post("/api/v1/streams/away/resume", timeout=PATIENCE_S)
+        await expect(away).not_to_contain_text("Paused")
+        assert await page.evaluate("window.stays")
+        await page.context.close()
+        line.cut()
     # Chromium reports what it could not ask for while the wire was cut.
     visit.faults[:] = [fault for fault in visit.faults if "net::ERR_" not in fault]
 

@@ -39,7 +39,7 @@ async def test_a_match_appears_and_goes_without_a_reload(visit, world):
     await expect(table.get_by_text("No match fits")).to_be_visible()
     await page.evaluate("window.stays = true")
     await table.evaluate("window.stays = true")
-    world.air(seconds(world.pieces["piece-1"], 10, 30))
+    world.air(seconds(world.pieces["piece-1"], 10, 24))
     await expect(second.locator(".playing-title")).to_contain_text("Second Winter")
     await expect(table.get_by_role("row").filter(has_text="Second Winter")).to_be_visible()
     await keep(page, "live-match")

@@ -52,7 +52,7 @@ async def test_of_twenty_files_three_are_refused_with_their_reasons_and_the_rest
         await expect(file.locator(".reason")).not_to_be_empty()
     await expect(rows(page).filter(has_text="take-16")).to_be_visible()
     count = (await world.daemon.get("/api/v1/references/count")).json()["count"]
-    await expect(page.locator(".lead")).to_have_text(f"{count} recordings")
+    await expect(page.locator("p.lead")).to_have_text(f"{count} recordings")
     await files.get_by_role("button", name="Clear").click()
     await expect(files).to_be_hidden()
 
@@ -102,6 +102,6 @@ async def test_a_reference_is_heard_and_says_where_it_was_aired(visit):
     await expect(aired.get_by_role("row").filter(has_text="first").first).to_be_visible()
     await keep(page, "reference")
     await page.get_by_role("button", name=re.compile("^Play")).click()
-    await page.wait_for_function("Number(document.querySelector('.player input').value) > 0.5")
+    await page.wait_for_function("() => Number(document.querySelector('.player input').value) > 0.5")
     # Another player takes over: two at once are noise.
     await expect(page.locator(".player .said")).to_be_hidden()

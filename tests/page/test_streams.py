@@ -33,7 +33,7 @@ async def test_a_stream_is_tested_added_paused_and_removed(visit, world):
     await expect(dialog.get_by_text("Reachable")).to_be_visible()
     await expect(dialog).to_contain_text("44.1 kHz")
     await keep(page, "stream-add")
-    await dialog.get_by_label("Name").fill("third")
+    await dialog.get_by_label("Name", exact=True).fill("third")
     await dialog.get_by_role("button", name="Add", exact=True).click()
     await expect(row(page, "third")).to_contain_text(re.compile("Receiving|Silent"))
     await row(page, "third").get_by_role("button", name="Pause").click()

@@ -1,5 +1,5 @@
 // Search: a clip, dropped or recorded, against the catalog.
-import { ask } from "../api.js";
+import { ask, pathOf } from "../api.js";
 import { drop } from "../parts/drop.js";
 import { h, write } from "../parts/element.js";
 import { length, size, tempo } from "../parts/format.js";
@@ -33,13 +33,16 @@ export function search(view, { signal }) {
       mode === "same"
         ? `${length(found.start_s, 1)} – ${length(found.end_s, 1)} of the clip is ${length(found.reference_start_s, 1)} – ${length(found.reference_end_s, 1)} of the recording · ${tempo(found.tempo_ratio)}`
         : `${length(found.clip_start_s, 1)} of the clip is nearest to ${length(found.reference_start_s, 1)} of the recording`;
-    const catalog = found.catalog ?? "default";
+    const { catalog } = found;
+    const listened = player({ catalog, reference_id: found.reference_id, name: titleOf(found), start_s: found.reference_start_s, end_s: found.reference_end_s ?? null, signal });
+    const address = `/references/${encodeURIComponent(catalog)}/${pathOf(found.reference_id)}`;
+    ask(address, { signal }).then((reference) => listened.lasts(reference.duration_s), () => {});
     return h(
       "li.result",
       {},
-      h("div.result-head", {}, h("div.name", {}, h("a", { href: referenceWay({ ...found, catalog }) }, titleOf(found)), found.artist ? h("small", {}, found.artist) : ""), h("span.score", { title: "Similarity, at most 1" }, found.score.toFixed(2))),
+      h("div.result-head", {}, h("div.name", {}, h("a", { href: referenceWay(found) }, titleOf(found)), found.artist ? h("small", {}, found.artist) : ""), h("span.score", { title: "Similarity, at most 1" }, found.score.toFixed(2))),
       h("p.small.muted", {}, where),
-      player({ catalog, reference_id: found.reference_id, name: titleOf(found), start_s: found.reference_start_s, end_s: found.reference_end_s ?? null, duration_s: found.reference_duration_s, signal }).element,
+      listened.element,
     );
   }
 

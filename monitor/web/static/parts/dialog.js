@@ -44,18 +44,18 @@ export function askForToken(why) {
   const input = h("input.input", { type: "password", name: "token", autocomplete: "off", required: true, autofocus: true });
   return form({
     title: "This needs a token",
-    body: h(
-      "div.stack",
-      {},
-      h("p.muted", {}, why),
-      h("label.field", {}, h("span", {}, "Token"), input, h("small", {}, "Kept until this tab is closed.")),
-    ),
+    body: h("div.stack", {}, h("p.muted", {}, why), field("Token", input, "Kept until this tab is closed.")),
     action: "Use this token",
     save: async () => input.value.trim(),
   });
 }
 
-/** A labelled input. */
+let fields = 0;
+
+/** A labelled input; the hint describes it, but is no part of its name. */
 export function field(label, control, hint) {
-  return h("label.field", {}, h("span", {}, label), control, hint ? h("small", {}, hint) : null);
+  fields += 1;
+  control.id = `field-${fields}`;
+  if (hint) control.setAttribute("aria-describedby", `hint-${fields}`);
+  return h("div.field", {}, h("label", { for: control.id }, label), control, hint ? h("small", { id: `hint-${fields}` }, hint) : null);
 }
