@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import wave
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -27,8 +27,8 @@ SHARES_H = {"music": 5.0, "tunes": 12.0, "voices": 4.0, "noise": 3.0}
 _SOUND_FONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
 _SUFFIXES = frozenset((".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"))
 _VOICE_WORDS = ("/voices/", "/voice/", "voice_samples", "announcer", "tux_ingame_comments", "/titles/")
-#: Files that are short are joined, so many to one that is listened to, which then lasts about so long.
-_UTTERANCES, _EFFECTS, _BATCH_S = 120, 40, 200.0
+#: Files that are short are joined to one that lasts about so long.
+_BATCH_S = 200.0
 _SPEECH_S, _NOISE_S = 120.0, 300.0
 _WORDS = """
 the and of to in a is that for it was on with he as his at be this have from or one had by word but not what all were
@@ -131,28 +131,53 @@ def _voices(audio: Path, seed: int) -> Iterator[Sound]:
         if path.suffix.lower() in _SUFFIXES and any(word in f"/{path.relative_to(audio)}" for word in _VOICE_WORDS)
     ]
     order = np.random.default_rng([seed, 3]).permutation(len(files))
-    batches = [[files[index] for index in order[at : at + _UTTERANCES]] for at in range(0, len(order), _UTTERANCES)]
+    batches = _batches([files[index] for index in order])
     for number in count():
-        if number < len(batches):
-            name = f"utterances-{seed}-{number:03d}"
-            yield Sound(kind="voices", name=name, duration_s=_BATCH_S, make=partial(_joined, batches[number]))
+        if batch := next(batches, None):
+            yield Sound(
+                kind="voices",
+                name=f"utterances-{seed}-{number:03d}",
+                duration_s=sum(map(length_s, batch)),
+                make=partial(_joined, batch),
+            )
         name = f"espeak-{seed}-{number:04d}"
         yield Sound(kind="voices", name=name, duration_s=_SPEECH_S, make=partial(_spoken, seed, number))
 
 
 def _noise(audio: Path, packages: Sequence[str], seed: int) -> Iterator[Sound]:
     """By turns ambiences and effects of the packages, each once while there are any, and generated noise."""
-    effects = [
+    effects = (
         path
         for package in packages
         for path in sorted((audio / package).rglob("*"))
-        if path.suffix.lower() in _SUFFIXES and path.is_file() and not is_music(path)
-    ]
+        if path.suffix.lower() in _SUFFIXES
+        if path.is_file() and not (is_music(path) and length_s(path) >= SHORTEST_S)
+    )
+    batches = _batches(effects)
     for number in count():
-        if batch := effects[number * _EFFECTS : (number + 1) * _EFFECTS]:
-            yield Sound(kind="noise", name=f"effects-{number:03d}", duration_s=_BATCH_S, make=partial(_joined, batch))
+        if batch := next(batches, None):
+            yield Sound(
+                kind="noise",
+                name=f"effects-{number:03d}",
+                duration_s=sum(map(length_s, batch)),
+                make=partial(_joined, batch),
+            )
         name = f"noise-{seed}-{number:03d}"
         yield Sound(kind="noise", name=name, duration_s=_NOISE_S, make=partial(_roaring, seed, number))
+
+
+def _batches(files: Iterable[Path]) -> Iterator[list[Path]]:
+    """Files that together last about `_BATCH_S`."""
+    batch: list[Path] = []
+    total_s = 0.0
+    for path in files:
+        batch.append(path)
+        total_s += length_s(path)
+        if total_s >= _BATCH_S:
+            yield batch
+            batch, total_s = [], 0.0
+    if batch:
+        yield batch
 
 
 def _linked(source: Path, path: Path) -> None:
