@@ -69,7 +69,7 @@ class Life:
     def statuses(self) -> list[Status]:
         return [(entry.state, entry.reason) for entry in self.said if isinstance(entry, StreamStatus)]
 
-    async def until(self, happened: Callable[[], bool], *, limit_s: float = 60.0) -> None:
+    async def until(self, happened: Callable[[], bool], *, limit_s: float = 180.0) -> None:
         """Listens until it has happened, then stops."""
         task = asyncio.create_task(self.stream.run())
         try:
