@@ -88,7 +88,7 @@ async def test_sound_that_is_none_or_too_much_of_it_is_refused(house, recording,
     assert bomb.stat().st_size < 1_000_000
     bad = {
         "list.m3u": b"#EXTM3U\n/etc/passwd\n",
-        "list.mp3": b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/passwd\n",
+        "hls.mp3": b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/passwd\n",
         "concat.wav": b"ffconcat version 1.0\nfile /etc/passwd\n",
         "manifest.mp4": b'<?xml version="1.0"?><MPD><BaseURL>http://127.0.0.1/</BaseURL></MPD>',
         "zip.wav": b"PK\x03\x04" + bytes(1000),
@@ -98,7 +98,7 @@ async def test_sound_that_is_none_or_too_much_of_it_is_refused(house, recording,
         job = await site.finished((await site.upload(*bad.items()))["job"])
         assert {row["file"]: row["status"] for row in job["rows"]} == dict.fromkeys(bad, "unreadable")
         reasons = {row["file"]: row["reason"] for row in job["rows"]}
-        assert "longer than the 20 s" in reasons["bomb.flac"] and "playlist" in reasons["list.mp3"]
+        assert "longer than the 20 s" in reasons["bomb.flac"] and "playlist" in reasons["hls.mp3"]
         for name, content in bad.items():
             problem = await site.post("/search", 422, files={"file": (name, content)})
             assert str(house.directory) not in json.dumps(problem)

@@ -26,11 +26,11 @@ async def station(ffmpeg, tmp_path):
     """The address of a station that plays MP3 for ever."""
     source, target = write_melody(tmp_path / "air.wav", 7, 20.0), tmp_path / "air.mp3"
     process = await asyncio.create_subprocess_exec(
-        *(ffmpeg.path, "-nostdin", "-loglevel", "error", "-i", str(source), "-b:a", "64k", str(target))
+        *(ffmpeg.path, "-nostdin", "-loglevel", "error", "-i", str(source), "-ar", "44100", "-b:a", "128k", str(target))
     )
     assert await process.wait() == 0
     async with on_air() as station:
-        yield station.add("/air", icecast(target.read_bytes(), bytes_per_s=8000))
+        yield station.add("/air", icecast(target.read_bytes(), bytes_per_s=16000))
 
 
 async def test_private_addresses_files_and_devices_are_refused(site, station):
@@ -71,7 +71,7 @@ async def test_the_life_of_a_stream_of_the_api(house, station):
             return trial if trial["seconds"] >= 5 else None
 
         trial = await until(heard)
-        assert (trial["reachable"], trial["codec"], trial["sample_rate_hz"]) == (True, "mp3", 8000)
+        assert (trial["reachable"], trial["codec"], trial["sample_rate_hz"]) == (True, "mp3", 44100)
         assert -20 < trial["level_dbfs"] < 0
 
         secret = station.replace("http://", "http://user:hunter2hunter2@")
