@@ -65,7 +65,9 @@ async def read_recording(
         async for block in blocks:
             samples += block.size
             if max_duration_s is not None and samples > max_duration_s * embedder.sample_rate_hz:
-                raise InputError(f"{path} is longer than the {max_duration_s:.0f} s that it may last; cut it into parts")
+                raise InputError(
+                    f"{path} is longer than the {max_duration_s:.0f} s that it may last; cut it into parts"
+                )
             digest.update(np.round(np.clip(block, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
             if (span := spans.push(block)) is not None:
                 first, sound = span

@@ -102,6 +102,10 @@ class Aligner:
         self._now_s = -np.inf
         #: Where the latest span began that followed unheard audio; clocks before and after may disagree.
         self._gap_end_s = -np.inf
+        #: The first window of what was heard without interruption.
+        self._heard_from_s = -np.inf
+        #: The last window of the stream, once it is told that there is no other.
+        self._heard_until_s = np.inf
 
     @property
     def open_matches(self) -> tuple[Match, ...]:
@@ -157,6 +161,7 @@ class Aligner:
         """Take the window that starts at `start_s` with its neighbours (none for silence). Every window is told."""
         if start_s - self._now_s > 2 * self._hop_s + self._window_s:
             self._interrupt(start_s)
+            self._heard_from_s = start_s
         self._now_s = start_s
         while self._hits and self._hits[0].window_start_s < start_s - _HIT_MEMORY_S:
             self._hits.popleft()
@@ -206,7 +211,12 @@ class Aligner:
         for run, fit in fitted:
             if fit is None:
                 continue
-            run.settle(float(fit.window_starts_s[0]))
+            first_s = float(fit.window_starts_s[0])
+            if run.state is not None and run.known_start is None and first_s > run.first_s - self._window_s:
+                # What lies before the start is about to leave the look-back: it has said where the start is.
+                told = self._match(run)
+                run.known_start = (told.start_s, told.reference_start_s)
+            run.settle(first_s)
             run.follow(fit, self._unexplained(run, fit, sounding))
             if self._sounds(run) and all(run is not other for other, _ in sounding):
                 sounding.append((run, fit))
@@ -224,6 +234,7 @@ class Aligner:
 
         They may be opened again, by a `restore` of their rows, if listening was only `interrupted`.
         """
+        self._heard_until_s = self._now_s
         events = [
             replace(self._close(run), interrupted=interrupted)
             for run in self._runs
@@ -392,6 +403,17 @@ class Aligner:
                 return run
         return None
 
+    def _excess(self, candidate: Run, run: Run) -> float:
+        """Nats that the candidate's line says more than the run's, over the windows that both were compared with."""
+        both = sorted(start for start in candidate.recent.keys() & run.recent.keys() if start >= run.first_s)
+        theirs, own = (
+            self._calibration.log_likelihood_ratio(
+                np.array([hit.similarity if (hit := one.recent[start][1]) else -1.0 for start in both])
+            )
+            for one in (candidate, run)
+        )
+        return float((theirs - own).sum()) * self._weight
+
     def _take_over(self, run: Run, candidate: Run, *, same_clock: bool) -> None:
         """The run goes on along the candidate's line; on the same clock its start lay on that line too."""
         told = self._match(run)
@@ -431,8 +453,8 @@ class Aligner:
         if twin or self._now_s - max(run.last_s, run.born_s) > _CANDIDATE_PATIENCE_S:
             self._runs.remove(run)
         elif (rival := self._rival(run)) is not None:
-            # Its evidence is only what it says more than the rival: so much more, and the rival's line was wrong.
-            if _belief(run) >= _REPETITION_NATS:
+            # So much more than the rival over all that both explain, and the rival's line was wrong.
+            if _belief(run) >= _REPETITION_NATS and self._excess(run, rival) >= _REPETITION_NATS:
                 self._take_over(rival, run, same_clock=True)
         elif _belief(run) >= self.options.provisional_nats:
             run.state = MatchState.PROVISIONAL
@@ -476,6 +498,7 @@ class Aligner:
             hop_s=self._hop_s,
             duration_s=self._duration_s(run.reference_id),
             calibration=self._calibration,
+            heard_s=(self._heard_from_s, self._heard_until_s),
         )
 
     def _event(self, run: Run, *, changed: bool = True) -> MatchEvent:

@@ -14,7 +14,9 @@ from monitor.types import Hit, Match, MatchState
 
 #: Where a window's similarity crosses from "not yet" to "yes" as an airing slides into it: about this share of the
 #: window must be covered. Measured on development audio; used to place the airing's edges inside its edge windows.
-COVERED_SHARE = 0.4
+COVERED_SHARE = 0.5
+#: Windows of one airing differ by so much.
+_FILLED_MARGIN = 0.1
 #: A candidate with less is not yet worth a record of its windows.
 _WORTH_KEEPING_NATS = 1.0
 
@@ -119,6 +121,11 @@ class Run:
         total = self.settled_similarity + sum(hit.similarity for hit in hits)
         return total / max(self.settled_hits + len(hits), 1)
 
+    def _fills(self, start_s: float) -> bool:
+        """Whether a window is as near to the recording as the others are: nothing else sounds in it."""
+        hit = self.recent.get(start_s, (0.0, None))[1]
+        return hit is not None and hit.similarity >= self.similarity() - _FILLED_MARGIN
+
     def take_hits(self) -> tuple[Hit, ...]:
         """The hits of the segment that no event has carried yet, and mark them as carried."""
         fresh = [
@@ -153,8 +160,11 @@ class Run:
         hop_s: float,
         duration_s: float | None,
         calibration: Calibration,
+        heard_s: tuple[float, float] = (-np.inf, np.inf),
     ) -> Match:
         """The match as it stands, its edges placed inside the edge windows and inside the reference.
+
+        `heard_s` are the first and last windows of what was heard: where the airing reaches them it fills them.
 
         Raises ValueError for a candidate, which nobody has been told of.
         """
@@ -162,11 +172,16 @@ class Run:
             raise ValueError("a candidate is not a match")
         covered_s = COVERED_SHARE * window_s + hop_s / 2
         first_s, last_s = self.extent(calibration)
-        start_s = max(first_s + window_s - covered_s, self.line.origin_s)
+        start_s = first_s + window_s - covered_s
+        if first_s <= heard_s[0] and self._fills(first_s):
+            start_s = first_s
+        start_s = max(start_s, self.line.origin_s)
         reference_start_s = max(self.line.reference_at(start_s), 0.0)
         if self.known_start is not None:
             start_s, reference_start_s = self.known_start
         end_s = last_s + covered_s
+        if last_s >= heard_s[1] and self._fills(last_s):
+            end_s = last_s + window_s
         if duration_s is not None:
             end_s = min(end_s, self.line.origin_s + duration_s / self.line.tempo_ratio)
         end_s = max(end_s, start_s)
