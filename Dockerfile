@@ -13,12 +13,12 @@ ARG EXTRAS=""
 ARG PIP_EXTRA_INDEX_URL=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /source
-RUN python -m venv /opt/monitor
+RUN python -m venv /opt/monitor && /opt/monitor/bin/pip uninstall --yes setuptools
 COPY LICENSE README.md pyproject.toml ./
 COPY tests/constraints.txt tests/
 COPY monitor monitor
 RUN /opt/monitor/bin/pip install --constraint tests/constraints.txt ".${EXTRAS:+[${EXTRAS}]}" \
-    && /opt/monitor/bin/pip uninstall --yes pip setuptools
+    && /opt/monitor/bin/pip uninstall --yes pip
 
 FROM python:${PYTHON}
 LABEL org.opencontainers.image.title="monitor" \
