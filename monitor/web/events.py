@@ -34,6 +34,15 @@ _LOOK_BACK = 64
 _PAGE = 500
 #: Whoever missed more reads the listings anew.
 _MOST_MISSED = 5000
+_EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["match", "stream", "removed", "job", "level", "reset"]},
+        "id": {"type": "string", "description": "Of a match: its number, for Last-Event-ID."},
+        "data": {"type": "string", "description": "JSON."},
+    },
+}
 #: What of a stream is told when it changes.
 _TOLD = ("state", "reason", "detail", "since_s", "up", "paused", "source", "addresses", "catalogs")
 
@@ -216,7 +225,7 @@ def routes(events: Events) -> APIRouter:
     @router.get(
         "/events",
         response_class=Response,
-        responses=documented(422, 503) | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        responses=documented(422, 503) | {200: {"content": {"text/event-stream": {"schema": _EVENT}}}},
     )
     async def get_events(
         last_event_id: Annotated[

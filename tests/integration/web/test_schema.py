@@ -66,7 +66,7 @@ def ask_everything(address: str, headers: dict[str, str]) -> set[int]:
     return statuses
 
 
-@pytest.mark.parametrize("scope", [None, *Scope])
+@pytest.mark.parametrize("scope", [None, Scope.READ, Scope.ADMIN])
 async def test_every_operation_answers_as_announced(house, scope):
     house.write(http={"writes_per_minute": 1e5, "searches_per_minute": 1e5})
     headers = {}
@@ -76,4 +76,4 @@ async def test_every_operation_answers_as_announced(house, scope):
     async with house.daemon():
         statuses = await asyncio.to_thread(ask_everything, f"http://127.0.0.1:{house.port}", headers)
     assert statuses >= {200, 404, 422}
-    assert (403 in statuses) is (scope in {Scope.READ, Scope.WRITE}) and 401 not in statuses
+    assert (403 in statuses) is (scope is Scope.READ) and 401 not in statuses
