@@ -34,7 +34,7 @@ _EXPLAINED_MARGIN = 0.25
 _VERSION_MARGIN = 0.15
 #: A repetition that says so much more than the line that a match is on was what played all along.
 _REPETITION_NATS = 3.0
-_MOST_CANDIDATES = 6
+_MOST_CANDIDATES = 12
 #: A young run's tempo is sought in such steps: over ten seconds they differ by less than half a window.
 _TEMPO_STEP_RATIO = 0.015
 _FAR_STEP_RATIO = 0.03
@@ -175,7 +175,8 @@ class Aligner:
             )
             for neighbour in neighbours
         ]
-        for hit in fresh:
+        # The nearest first: what there is room for is what is most like the stream, at whatever pitch.
+        for hit in sorted(fresh, key=lambda hit: -hit.similarity):
             if not any(self._explains(run, hit) for run in self._runs):
                 self._suspect(hit)
         self._hits.extend(fresh)
@@ -295,6 +296,7 @@ class Aligner:
                 born_s=hit.window_start_s,
                 first_s=hit.window_start_s,
                 last_s=hit.window_start_s,
+                evidence_nats=max(nats * self._weight, 0.0),
             )
         )
 
@@ -337,8 +339,8 @@ class Aligner:
         """The run's evidence without the windows that another run explains.
 
         A second line through the same reference (a loop, a chorus) earns only what it says more than the first.
-        Another reference earns nothing where it is no nearer to the stream than to the one that is nearer still: it is
-        a version of the same piece, and only the nearest version is sounding. Nor does a candidate where the other is
+        Another reference earns nothing where it is no nearer to the stream than to one that is nearer in all: it is a
+        version of the same piece, and only the nearest version is sounding. Nor does a candidate where the other is
         so near that nothing else can be sounding.
         """
         nats = fit.nats.copy()
@@ -355,7 +357,8 @@ class Aligner:
                     tail[within] = np.minimum(tail, tail - theirs.nats[-size:])[within]
                 continue
             alike = np.einsum("wd,wd->w", fit.vectors[-size:], theirs.vectors[-size:])
-            beaten = within & (nearer > mine) & (alike > mine - _VERSION_MARGIN)
+            both = within & ~np.isnan(mine) & ~np.isnan(nearer)
+            beaten = both & (alike > mine - _VERSION_MARGIN) & bool(nearer[both].sum() > mine[both].sum())
             run.outshone |= bool(beaten.any())
             if run.state is None:
                 beaten |= within & (nearer > mine + _EXPLAINED_MARGIN)
@@ -402,6 +405,17 @@ class Aligner:
             if same and candidate.first_s < run.last_s - self._window_s / 2:
                 return run
         return None
+
+    def _doubled(self, run: Run) -> bool:
+        """Whether a stronger match of the same recording has been on air while this one was: it is one airing."""
+        return any(
+            other.state is not None
+            and other.reference_id == run.reference_id
+            and other.evidence_nats > run.evidence_nats
+            and min(other.last_s, run.last_s) - max(other.first_s, run.first_s) > self._window_s
+            for other in self._runs
+            if other is not run
+        )
 
     def _excess(self, candidate: Run, run: Run) -> float:
         """Nats that the candidate's line says more than the run's, over the windows that both were compared with."""
@@ -463,8 +477,8 @@ class Aligner:
             yield from self._judge_match(run)
 
     def _judge_match(self, run: Run) -> Iterator[MatchEvent]:
-        if run.outshone and _belief(run) < self.options.provisional_nats:
-            # What sounds is another version of the piece, which has its own row.
+        if self._doubled(run) or (run.outshone and _belief(run) < self.options.provisional_nats):
+            # What sounds is another version of the piece, or another second of it, which has its own row.
             run.state = MatchState.RETRACTED
             yield self._event(run)
             self._runs.remove(run)
