@@ -123,7 +123,8 @@ async def test_a_token_is_asked_for_where_one_is_needed_and_used_from_then_on(vi
         await expect(page.locator("main .badge").first).not_to_have_text("Paused")
     finally:
         await world.command.run("token", "revoke", "page")
-    visit.faults[:] = [fault for fault in visit.faults if "401" not in fault]
+    # Chromium reports the refusals by itself; while a stream is paused or resumed there is none for a moment.
+    visit.faults[:] = [fault for fault in visit.faults if "status of 40" not in fault]
 
 
 class Line:
