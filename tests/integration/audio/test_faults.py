@@ -17,7 +17,7 @@ from monitor.errors import StreamReason
 from monitor.metrics import Metrics
 from monitor.types import Gap, StreamState, StreamStatus
 from tests.faulty import faults
-from tests.faulty.station import Station, dumb, icecast, on_air
+from tests.faulty.station import Request, Station, dumb, icecast, on_air
 from tests.unit.daemon.test_pipeline import Model
 
 OPTIONS = SourceOptions(connect_timeout_s=5.0, stall_timeout_s=1.5)
@@ -164,7 +164,13 @@ async def test_the_second_address_is_tried_when_the_first_fails(station, ffmpeg,
 
 async def test_seconds_heard_and_not_heard_are_all_there_were(station, ffmpeg, mp3, no_child_left):
     """A station that drops again and again, without a burst that would make up for it."""
-    drops = icecast(mp3, bytes_per_s=6000, burst_bytes=6000, live_bytes=42000)
+    live = icecast(mp3, bytes_per_s=6000, burst_bytes=6000, live_bytes=42000)
+
+    async def drops(request: Request) -> None:
+        if len(station.requests) > 1:
+            await asyncio.sleep(4)  # longer than the burst, however soon the client comes again
+        await live(request)
+
     life = Life([station.add("/x", drops)], ffmpeg, SourceOptions(connect_timeout_s=20.0, stall_timeout_s=10.0))
     with no_child_left():
         await life.until(lambda: life.statuses.count((BACKING_OFF, StreamReason.ENDED)) >= 2, limit_s=240)
