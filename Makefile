@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 # Processes that the tests run in; the tests of one directory stay in one, and in the order in which they stand.
-JOBS ?= 2
+JOBS ?= 3
 LEAST_COVERAGE := 85
 
 RUN := $(VENV)/bin/python
