@@ -59,7 +59,9 @@ class Recorder:
         self.no_room: str | None = None
         self._open: dict[str, dict[object, MatchState]] = {}
         self._most = _MOST_AT_ONCE
-        self._arrived, self._closed, self._empty = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._arrived, self._closed = asyncio.Event(), asyncio.Event()
+        #: How many entries have been written, and what is told whenever that rises.
+        self._written, self._rose = 0, asyncio.Event()
         metrics.queue_capacity.labels("journal_bytes").set(journal.capacity_bytes)
         metrics.queue_length.labels("journal_bytes").set_function(lambda: float(journal.size_bytes))
         metrics.queue_length.labels("events").set_function(lambda: float(len(journal)))
@@ -80,7 +82,6 @@ class Recorder:
                 if self.no_room is not None:
                     log.warning("the journal takes events again", extra={"action": "journal_takes"})
                 self.no_room = None
-                self._empty.clear()
                 self._arrived.set()
                 return
 
@@ -95,13 +96,15 @@ class Recorder:
         self._open.pop(stream, None)
 
     async def settle(self, timeout_s: float | None = 5.0) -> bool:
-        """Wait until all that was put is written, at most `timeout_s`; True if so."""
+        """Wait until all that was put before is written, at most `timeout_s`; True if so."""
+        enough = self._written + len(self._journal)
         try:
             async with asyncio.timeout(timeout_s):
-                while len(self._journal):
-                    self._empty.clear()
+                # Other streams go on saying things: to wait for an empty journal would be to wait for them.
+                while self._written < enough and len(self._journal):
+                    self._rose.clear()
                     self._arrived.set()
-                    await self._empty.wait()
+                    await self._rose.wait()
         except TimeoutError:
             return False
         return True
@@ -118,7 +121,6 @@ class Recorder:
             await self._drain()
             syncing.cancel()
         self._heartbeat.end(_STAGE)
-        self._empty.set()
         if left := len(self._journal):
             log.warning(
                 "%d events stay in %s: the next start writes them",
@@ -132,7 +134,6 @@ class Recorder:
             self._heartbeat.turn(_STAGE)
             lines = self._journal.read(self._most)
             if not lines:
-                self._empty.set()
                 if self._closed.is_set():
                     return
                 await self._rest()
@@ -152,7 +153,10 @@ class Recorder:
                 wait_s = 0.25
                 self._most = min(self._most * 2, _MOST_AT_ONCE)
                 self._postgres_is_back()
+                waited = len(self._journal)
                 self._journal.advance(lines)
+                self._written += waited - len(self._journal)
+                self._rose.set()
                 self._count(events)
 
     async def _rest(self) -> None:
