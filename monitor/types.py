@@ -40,7 +40,7 @@ class StreamAlarm(enum.StrEnum):
 
 
 class MatchState(enum.StrEnum):
-    """The life of a match under one id: provisional, confirmed, ended; or retracted from provisional."""
+    """The life of a match under one id: provisional, confirmed, ended; or retracted: it was something else."""
 
     PROVISIONAL = "provisional"
     CONFIRMED = "confirmed"

@@ -38,7 +38,7 @@ Connection = psycopg.AsyncConnection[Any]
 #: The states that may follow each state.
 _FOLLOWING: Mapping[MatchState, frozenset[MatchState]] = {
     MatchState.PROVISIONAL: frozenset(MatchState),
-    MatchState.CONFIRMED: frozenset({MatchState.CONFIRMED, MatchState.ENDED}),
+    MatchState.CONFIRMED: frozenset({MatchState.CONFIRMED, MatchState.ENDED, MatchState.RETRACTED}),
     MatchState.ENDED: frozenset(),
     MatchState.RETRACTED: frozenset(),
 }
