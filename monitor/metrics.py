@@ -73,6 +73,12 @@ class Metrics:
         self.stream_audio_seconds = Counter(
             "monitor_stream_audio_seconds", "Audio received; its rate is 1 when healthy.", stream, registry=registry
         )
+        self.stream_covered_seconds = Counter(
+            "monitor_stream_covered_seconds",
+            "Stream time heard, what was sent twice counted once; with the gaps it makes up all the time.",
+            stream,
+            registry=registry,
+        )
         self.stream_gap_seconds = Counter(
             "monitor_stream_gap_seconds",
             "Stream time not heard, counted when it is known.",
@@ -249,6 +255,7 @@ class Metrics:
             self.stream_blips,
             self.stream_reanchored,
             self.stream_audio_seconds,
+            self.stream_covered_seconds,
             self.windows,
             self.hits,
             self.matches_open,

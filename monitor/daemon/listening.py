@@ -74,7 +74,7 @@ class Listening:
         """The stream is listened to, and goes on with the matches that were open. Raises UnreachableError."""
         name, catalogs = settings.name, settings.catalogs
         # What was heard of it before is written under the epoch before.
-        if not await self._recorder.settle():
+        if not await self._recorder.settle(stream=name):
             raise UnreachableError(
                 f"what waits to be recorded comes first: {self._recorder.trouble or 'it takes time'}"
             )
@@ -128,7 +128,7 @@ class Listening:
             await task
         for event in await self._pipeline.detach(name, self._now(), goes_on=goes_on):
             await self._recorder.put(event)
-        while goes_on and not await self._recorder.settle():
+        while goes_on and not await self._recorder.settle(stream=name):
             if self._stopping.is_set():
                 return
         del self._streams[name]

@@ -62,6 +62,8 @@ class Recorder:
         self._arrived, self._closed = asyncio.Event(), asyncio.Event()
         #: How many entries have been written, and what is told whenever that rises.
         self._written, self._rose = 0, asyncio.Event()
+        #: Of each stream, how many will have been written when the last that was put is.
+        self._last: dict[str, int] = {}
         metrics.queue_capacity.labels("journal_bytes").set(journal.capacity_bytes)
         metrics.queue_length.labels("journal_bytes").set_function(lambda: float(journal.size_bytes))
         metrics.queue_length.labels("events").set_function(lambda: float(len(journal)))
@@ -82,6 +84,7 @@ class Recorder:
                 if self.no_room is not None:
                     log.warning("the journal takes events again", extra={"action": "journal_takes"})
                 self.no_room = None
+                self._last[stream_of(entry)] = self._written + len(self._journal)
                 self._arrived.set()
                 return
 
@@ -95,9 +98,9 @@ class Recorder:
         self.epochs.pop(stream, None)
         self._open.pop(stream, None)
 
-    async def settle(self, timeout_s: float | None = 5.0) -> bool:
-        """Wait until all that was put before is written, at most `timeout_s`; True if so."""
-        enough = self._written + len(self._journal)
+    async def settle(self, timeout_s: float | None = 5.0, *, stream: str | None = None) -> bool:
+        """Wait until all that was put before, of one stream or of all, is written, at most `timeout_s`; True if so."""
+        enough = self._written + len(self._journal) if stream is None else self._last.get(stream, 0)
         try:
             async with asyncio.timeout(timeout_s):
                 # Other streams go on saying things: to wait for an empty journal would be to wait for them.
@@ -201,9 +204,8 @@ class Recorder:
         for line in whole:
             if isinstance(line.entry, StreamStatus):
                 await self._fact(line)
-        heard = {_listener(line): line for line in whole if isinstance(line.entry, Heard)}
-        for line in heard.values():
-            await self._fact(line)
+        heard = {line.entry.stream: line for line in whole if isinstance(line.entry, Heard)}
+        await self._heard(list(heard.values()))
         return events
 
     async def _matches(self, lines: list[Line]) -> list[MatchEvent]:
@@ -222,6 +224,22 @@ class Recorder:
             return []
         return events
 
+    async def _heard(self, lines: list[Line]) -> None:
+        """How far each stream was heard, in one transaction; one by one if one of them cannot be written at all."""
+        until_s = {line.entry.stream: line.entry.until_s for line in lines if isinstance(line.entry, Heard)}
+        if not until_s:
+            return
+        try:
+            await self._timed(self._store.record_heard(until_s, epochs=dict(map(_listener, lines))))
+        except (StaleEpochError, _Unwritable) as error:
+            if len(lines) > 1:
+                for line in lines:
+                    await self._heard([line])
+            elif isinstance(error, StaleEpochError):
+                self._stale(lines, error)
+            else:
+                self._bury(lines[0], ServerReason.BAD_DATA, str(error))
+
     async def _fact(self, line: Line) -> None:
         entry, epoch = line.entry, line.epoch
         try:
@@ -230,8 +248,6 @@ class Recorder:
                     await self._timed(self._store.record_status(entry, epoch=epoch))
                 case Gap():
                     await self._timed(self._store.record_gap(entry, epoch=epoch))
-                case Heard():
-                    await self._timed(self._store.record_heard(entry.stream, entry.until_s, epoch=epoch))
         except StaleEpochError as error:
             self._stale([line], error)
         except _Unwritable as error:

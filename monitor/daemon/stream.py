@@ -178,7 +178,9 @@ class Stream:
             self._metrics.windows.labels(name).inc(len(windows))
             for window in windows:
                 self._submit(model, window)
-        self._heard_until_s = max(self._heard_until_s or end_s, end_s)
+        heard_until_s = chunk.start_s if self._heard_until_s is None else self._heard_until_s
+        self._metrics.stream_covered_seconds.labels(name).inc(max(end_s - max(chunk.start_s, heard_until_s), 0.0))
+        self._heard_until_s = max(heard_until_s, end_s)
         if end_s - self._told_heard_s >= _HEARD_EVERY_S:
             await self._say_heard()
 

@@ -145,12 +145,14 @@ class Store:
                 [gap.stream, start_at, end_at, gap.reason, epoch],
             )
 
-    async def record_heard(self, stream: str, until_s: float, *, epoch: int) -> None:
-        """The stream has been heard until `until_s`, or later if that is known."""
-        async with transaction(self._pool, f"record how far {stream} was heard", timeout_s=_WRITE_S) as connection:
-            await _hold(connection, {stream: epoch})
+    async def record_heard(self, until_s: Mapping[str, float], *, epochs: Mapping[str, int]) -> None:
+        """Each of the streams has been heard until then, or later if that is known. All of them or none."""
+        async with transaction(self._pool, "record how far streams were heard", timeout_s=_WRITE_S) as connection:
+            await _hold(connection, {stream: epochs[stream] for stream in until_s})
             await connection.execute(
-                "UPDATE streams SET heard_until = GREATEST(heard_until, %s) WHERE name = %s", [at(until_s), stream]
+                "UPDATE streams SET heard_until = GREATEST(heard_until, said.until)"
+                " FROM unnest(%s::text[], %s::timestamptz[]) AS said (stream, until) WHERE name = said.stream",
+                [list(until_s), [at(each_s) for each_s in until_s.values()]],
             )
 
     async def heard_until(self, stream: str) -> float | None:

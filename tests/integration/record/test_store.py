@@ -303,7 +303,7 @@ async def test_the_writes_of_an_earlier_listener_are_refused(
     for write in (
         store.record_status(status, epoch=epoch),
         store.record_gap(gap, epoch=epoch),
-        store.record_heard("radio", EVENING_S, epoch=epoch),
+        store.record_heard({"radio": EVENING_S}, epochs={"radio": epoch}),
     ):
         with pytest.raises(StaleEpochError):
             await write
@@ -456,7 +456,7 @@ async def test_a_gap_without_length_is_none(store: Store, listings: Listings, ep
 async def test_how_far_a_stream_was_heard_never_goes_back(store: Store, listings: Listings, epoch: int) -> None:
     assert await store.heard_until("radio") is None
     for until_s in (EVENING_S, EVENING_S + 5, EVENING_S + 3):
-        await store.record_heard("radio", until_s, epoch=epoch)
+        await store.record_heard({"radio": until_s}, epochs={"radio": epoch})
     assert await store.heard_until("radio") == EVENING_S + 5
     assert (await listings.streams())[0].heard_until_s == EVENING_S + 5
     assert await store.heard_until("unknown") is None
@@ -520,7 +520,7 @@ async def test_what_nobody_goes_on_with_is_ended_and_what_somebody_does_is_not(s
         await store.record_events(life(match, PROVISIONAL, CONFIRMED), epochs={"radio": epoch} | others)
         assert [row.match_id for row in await store.open_matches(name)] == [match.match_id]
     # Another daemon hears this one, and has only not found the match again for a while.
-    await store.record_heard("elsewhere", EVENING_S + 700, epoch=others["elsewhere"])
+    await store.record_heard({"elsewhere": EVENING_S + 700}, epochs=others)
     ended = await store.end_abandoned(listened=["radio"], before_s=EVENING_S + 600, decided_s=EVENING_S + 1200)
     assert [(event.match.stream, event.match.state) for event in ended] == [("gone", ENDED)]
     assert [len(await store.open_matches(name)) for name in matches] == [1, 0, 1]

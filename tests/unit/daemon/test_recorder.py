@@ -27,6 +27,7 @@ class Store:
         self.written, self.known, self.stale = [], set(), set()
         self.away: UnreachableError | None = None
         self.lose_answers = 0
+        self.slow: asyncio.Event | None = None
 
     async def ping(self):
         self._check()
@@ -43,9 +44,11 @@ class Store:
             raise UnreachableError("the answer was lost")
         return fresh
 
-    async def record_heard(self, stream, until_s, *, epoch):
-        self._check((stream, epoch))
-        self.written.append((stream, until_s, epoch))
+    async def record_heard(self, until_s, *, epochs):
+        self._check(*((stream, epochs[stream]) for stream in until_s))
+        if self.slow is not None:
+            await self.slow.wait()
+        self.written += [(stream, each_s, epochs[stream]) for stream, each_s in until_s.items()]
 
     async def record_gap(self, gap, *, epoch):
         self._check((gap.stream, epoch))
@@ -113,6 +116,29 @@ async def test_a_word_after_the_last_one_does_not_keep_the_recorder_for_ever(des
     async with asyncio.timeout(60):
         await desk.recorder.run()
     assert desk.store.written == [("radio", 2.0, 3)]  # how far it was heard is one fact
+
+
+async def test_one_stream_is_settled_while_much_of_others_waits(desk):
+    desk.listen("other", 4)
+    desk.store.slow = asyncio.Event()
+    await desk.recorder.put(Heard(stream="other", until_s=1.0))
+    async with desk.at_work():
+        assert await desk.recorder.settle(120, stream="radio")
+        assert not await desk.recorder.settle(0.1, stream="other")
+        desk.store.slow.set()
+        assert await desk.recorder.settle(120, stream="other")
+
+
+async def test_one_taken_over_stream_does_not_keep_from_the_log_how_far_others_were_heard(desk):
+    desk.listen("other", 4)
+    desk.store.stale = {("other", 4)}
+    await desk.recorder.put(Heard(stream="other", until_s=1.0))
+    await desk.recorder.put(Heard(stream="radio", until_s=2.0))
+    async with desk.at_work():
+        await until(lambda: desk.taken)
+        assert await desk.recorder.settle(120)
+    assert desk.store.written == [("radio", 2.0, 3)]
+    assert desk.taken == ["other"]
 
 
 async def test_what_is_said_while_the_log_is_away_is_written_in_order_when_it_is_back(desk):

@@ -277,6 +277,7 @@ async def test_what_was_heard_and_what_was_not_are_all_the_time_there_was(script
     assert heard_s + missed_s == pytest.approx(end_s - begin_s, rel=0.01, abs=0.1 * len(script))
     counted_s = sum(radio.said("monitor_stream_gap_seconds_total", reason=reason) or 0 for reason in StreamReason)
     assert counted_s == pytest.approx(missed_s)
+    assert radio.said("monitor_stream_covered_seconds_total") == pytest.approx(heard_s)
     for before, after in itertools.pairwise([None, *radio.log.states]):
         assert after in TRANSITIONS[before] or after is before
     assert not any(getattr(entry, "reason", None) is StreamReason.BUG for entry in radio.log.entries)
