@@ -93,4 +93,7 @@ async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     await connection.execute(f"SET statement_timeout = '{_LONGEST_QUERY_S}s'")
     # A plan for any value would read a long array or a rare name as if it were an ordinary one.
     await connection.execute("SET plan_cache_mode = force_custom_plan")
+    # All questions are the newest few of what may be millions: an index in their order answers them, where workers and
+    # a compiler cost more than the whole answer, and a bitmap reads all rows of a reference to sort them.
+    await connection.execute("SET max_parallel_workers_per_gather = 0; SET jit = off; SET enable_bitmapscan = off")
     await connection.set_autocommit(False)

@@ -1,8 +1,8 @@
 """A log of ten million matches: how long the first page of each filter takes, with PostgreSQL's plan for it.
 
 Twenty streams, one of which ended long ago; 20,000 references of three catalogs, a few of which make up most airings;
-three years. Every query runs five times, so that the first pages come from memory, as on a server in use; the slowest
-time counts.
+three years. The server has just been started, so a question's first answer is read from the disk or the system's
+cache; it is printed apart. As on a server in use the slowest of the five answers after it counts.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Explained(Listings):
                 cursor = connection.cursor(row_factory=dict_row)
                 await cursor.execute(sql.SQL("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) ") + query, values)
                 for row in await cursor.fetchall():
-                    print("      ", row["QUERY PLAN"][:200])
+                    print("      ", row["QUERY PLAN"][:160])
         return await super()._read(doing, query, values)
 
 
@@ -134,6 +134,11 @@ async def _ask(listings: Explained) -> float:
         "a stream that ended and a frequent reference": {"stream": "station-0", "reference_id": "reference-3"},
         "a stream and a catalog": {"stream": "station-0", "catalog": "catalog-2"},
         "a reference and another's catalog": {"reference_id": "reference-3", "catalog": "catalog-1"},
+        "a stream, a reference and another's catalog": {
+            "stream": "station-7",
+            "reference_id": "reference-3",
+            "catalog": "catalog-1",
+        },
         "a word of one reference": {"words": ["isrc19998"]},
         "a word of many references": {"words": ["artist"]},
         "a word of forty references": {"words": ["artist", "499"]},
@@ -144,16 +149,22 @@ async def _ask(listings: Explained) -> float:
         "a word, a state and a week": {**week, "words": ["artist", "77"], "states": (MatchState.RETRACTED,)},
         "a common word, a rare state": {"words": ["label"], "states": (MatchState.CONFIRMED,)},
     }
-    slowest_ms = 0.0
+    slowest_ms = coldest_ms = 0.0
     for name, filters in questions.items():
         times_ms = []
-        for _ in range(_TIMES):
+        for _ in range(1 + _TIMES):
             began = time.perf_counter()
             found = await listings.matches(**filters, limit=51)
             times_ms.append(1000 * (time.perf_counter() - began))
-        print(f"{max(times_ms):8.1f} ms, at best {min(times_ms):.1f} ms: {name}, {len(found)} rows", flush=True)
+        first_ms, *times_ms = times_ms
+        print(
+            f"{max(times_ms):8.1f} ms, at best {min(times_ms):.1f} ms, at first {first_ms:.1f} ms:"
+            f" {name}, {len(found)} rows",
+            flush=True,
+        )
         listings.explain = True
         await listings.matches(**filters, limit=51)
         listings.explain = False
-        slowest_ms = max(slowest_ms, *times_ms)
+        slowest_ms, coldest_ms = max(slowest_ms, *times_ms), max(coldest_ms, first_ms)
+    print(f"the slowest first answer of all: {coldest_ms:.0f} ms")
     return slowest_ms

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-from monitor.audio.connection import connected
-from monitor.audio.ffmpeg import FfmpegProgram, pcm_arguments
-from monitor.audio.protocol import SourceOptions
 
 _INPUT = re.compile(r"\[info\] Input #0, (\S+), from ")
 _DURATION = re.compile(r"\[info\]\s+Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -35,27 +30,6 @@ class AudioInfo:
     duration_s: float | None
     #: The duration was computed from size and bit rate and may be wrong.
     duration_guessed: bool
-
-
-async def probe(url: str, *, ffmpeg: FfmpegProgram, options: SourceOptions) -> AudioInfo:
-    """What is at `url` (an address or a path) now, after a little of it was decoded.
-
-    Raises SourceError, with the reason that a stream there would fail for, within the options' connect timeout.
-    """
-    outputs = {**pcm_arguments(8000), "t": "0.1"}
-    silent_s = None
-    async with connected(url, ffmpeg=ffmpeg, options=options, outputs=outputs) as connection:
-        run, heard = connection.run, False
-        try:
-            async with asyncio.timeout(options.connect_timeout_s):
-                heard = (await run.read_block(800)).size > 0
-                await run.wait()
-        except TimeoutError:
-            silent_s = options.connect_timeout_s
-        info = audio_info(run.opening)
-        if heard and info is not None:
-            return info
-        raise await connection.error(heard=False, silent_s=silent_s)
 
 
 def audio_info(lines: Iterable[str]) -> AudioInfo | None:

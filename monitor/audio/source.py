@@ -72,6 +72,8 @@ class FfmpegSource:
         self.last_words: tuple[str, ...] = ()
         #: How often the time axis drifted from the wall clock and was anchored anew, over all runs.
         self.reanchored_total = 0
+        #: What it said of its input when it opened it in the latest run; for `probe.audio_info`.
+        self.opening: tuple[str, ...] = ()
 
     async def listen(self) -> AsyncGenerator[Chunk, None]:
         """Chunks of one run of ffmpeg, none later than the wall clock.
@@ -96,5 +98,5 @@ class FfmpegSource:
                         yield chunk
                 raise await connection.error(heard=arrival.heard, silent_s=arrival.silent_s)
             finally:
-                self.last_words = run.last_words
+                self.last_words, self.opening = run.last_words, tuple(run.opening)
                 self.reanchored_total += timeline.reanchored_total

@@ -121,7 +121,10 @@ class Listening:
                 return
 
     async def remove(self, name: str, *, goes_on: bool = False) -> None:
-        """The stream is listened to no more; its matches are over, or wait for the next `add` if it `goes_on`."""
+        """The stream is listened to no more; its matches are over.
+
+        If it `goes_on` they wait for the next `add`, and until then the stream is shown as it stopped.
+        """
         task = self._tasks.pop(name)
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -131,11 +134,13 @@ class Listening:
         while goes_on and not await self._recorder.settle(stream=name):
             if self._stopping.is_set():
                 return
-        del self._streams[name]
         self._recorder.forget(name)
         self._taken.discard(name)
-        self._playing.pop(name, None)
         self._metrics.remove_stream(name)
+        if goes_on:
+            return
+        del self._streams[name]
+        self._playing.pop(name, None)
         log.info("%s is not listened to any more", name, extra={"action": "stream_removed", "stream": name})
 
     async def end(self) -> None:

@@ -100,7 +100,11 @@ class Stream:
         self._chunk_at_s: tuple[float, float] | None = None
         self._quiet_since_s: float | None = None
         self.status = StreamStatus(
-            stream=settings.name, state=StreamState.CONNECTING, reason=None, detail="", since_s=now()
+            stream=settings.name,
+            state=StreamState.PAUSED if settings.paused else StreamState.CONNECTING,
+            reason=None,
+            detail="",
+            since_s=now(),
         )
         self._said = False
         self._stability = Stability(settings.tolerance, began_s=time.monotonic())
@@ -298,15 +302,15 @@ class Stream:
         before = self.status
         if self._said and before.state is state and before.reason == reason:
             return
-        if not self._said or state is not before.state:
-            states.check(before.state if self._said else None, state)
+        first, self._said = not self._said, True
+        if first or state is not before.state:
+            states.check(None if first else before.state, state)
             self._metrics.stream_state_changes.labels(self.settings.name, state).inc()
-        self._said = True
         self.status = StreamStatus(
             stream=self.settings.name, state=state, reason=reason, detail=detail, since_s=self._now()
         )
         self._metrics.set_stream_state(self.settings.name, state)
-        if state is not before.state:
+        if first or state is not before.state:
             words = {"action": "stream_state", "state": state, **self._who()}
             log.info("%s is %s", self.settings.name, state, extra=words)
         await self._recorder.put(self.status)

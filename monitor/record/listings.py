@@ -86,7 +86,8 @@ class Listings:
                 named = await self._aired(values["patterns"])
                 if len(named) <= _FEW_REFERENCES:
                     query = _of_references(conditions)
-                    rows = await self._read("list matches", query, values | {"named": named})
+                    # One that was described in several ways over time is there as often.
+                    rows = await self._read("list matches", query, values | {"named": list(set(named))})
                     return [match_from_row(row) for row in rows]
         # Each state's rows are one range of an index, already in order; at most `limit` of each are read.
         branches = [
@@ -125,9 +126,7 @@ class Listings:
         return int(rows[0]["id"] or 0)
 
     async def _aired(self, patterns: list[str]) -> list[str]:
-        query = sql.SQL(
-            "SELECT DISTINCT reference_id FROM aired_references WHERE words LIKE ALL (%(patterns)s) LIMIT %(most)s"
-        )
+        query = sql.SQL("SELECT reference_id FROM aired_references WHERE words LIKE ALL (%(patterns)s) LIMIT %(most)s")
         rows = await self._read("look for references", query, {"patterns": patterns, "most": _FEW_REFERENCES + 1})
         return [row["reference_id"] for row in rows]
 
@@ -257,29 +256,34 @@ def _event_column(name: str) -> str:
 
 
 def _of_references(conditions: Sequence[sql.Composable]) -> sql.Composed:
-    """The newest matches of the references `named`: first the newest of each, then more of those that are ahead."""
+    """The newest matches of the references `named`: first the newest of each, then more of those that are ahead.
+
+    Once the newest ones alone fill a page, nothing older than they is read.
+    """
     range_of = sql.SQL(
         "(SELECT {columns} FROM matches WHERE reference_id = {reference} AND state = {state} AND {conditions}"
         " ORDER BY start_at DESC, match_id DESC LIMIT {limit})"
     )
-    joined = sql.SQL(" AND ").join(conditions)
     newest = range_of.format(
         columns=sql.SQL("start_at, match_id"),
         reference=sql.SQL("names.reference_id"),
         state=sql.SQL("kinds.state"),
-        conditions=joined,
+        conditions=sql.SQL(" AND ").join(conditions),
         limit=sql.SQL("1"),
     )
     page = range_of.format(
         columns=sql.SQL(MATCH_COLUMNS),
         reference=sql.SQL("chosen.wanted"),
         state=sql.SQL("chosen.kind"),
-        conditions=joined,
+        conditions=sql.SQL(" AND ").join([*conditions, sql.SQL("start_at >= (SELECT least FROM reach)")]),
         limit=sql.SQL("%(limit)s"),
     )
     return sql.SQL(
-        "SELECT page.* FROM (SELECT names.reference_id AS wanted, kinds.state AS kind"
+        "WITH chosen AS MATERIALIZED (SELECT names.reference_id AS wanted, kinds.state AS kind, newest.start_at"
         " FROM unnest(%(named)s::text[]) AS names (reference_id) CROSS JOIN unnest(%(states)s::text[]) AS kinds (state)"
-        " CROSS JOIN LATERAL {newest} AS newest ORDER BY newest.start_at DESC, newest.match_id DESC LIMIT %(limit)s"
-        ") AS chosen CROSS JOIN LATERAL {page} AS page ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s"
+        " CROSS JOIN LATERAL {newest} AS newest ORDER BY newest.start_at DESC, newest.match_id DESC LIMIT %(limit)s),"
+        " reach AS MATERIALIZED (SELECT CASE count(*) WHEN %(limit)s THEN min(start_at) ELSE '-infinity' END AS least"
+        " FROM chosen)"
+        " SELECT page.* FROM chosen CROSS JOIN LATERAL {page} AS page"
+        " ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s"
     ).format(newest=newest, page=page)

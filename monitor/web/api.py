@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
 from prometheus_client import CollectorRegistry
 
 import monitor
@@ -19,6 +17,7 @@ from monitor.catalog.register import Register
 from monitor.record.listings import Listings
 from monitor.record.outbox import Outbox
 from monitor.web import additions, audio, deliveries, docs, events, health, jobs, matches, references, search, streams
+from monitor.web.assets import Assets
 from monitor.web.authority import SCHEME, Authority
 from monitor.web.border import Border
 from monitor.web.daemon import Daemon
@@ -102,12 +101,14 @@ def create_app(parts: Parts) -> FastAPI:
     app.include_router(health.probes(daemon, parts.registry, may_administer=authority.may_administer))
     app.include_router(docs.routes())
 
+    static = Assets(directory=_STATIC)
+
     @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return FileResponse(_STATIC / "index.html")
+    async def page(request: Request) -> Response:
+        return await static.get_response("index.html", request.scope)
 
     app.mount("/docs", docs.assets(), name="docs")
-    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+    app.mount("/static", static, name="static")
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -101,4 +100,4 @@ def routes(outbox: Outbox, *, may_write: Sequence[Callable[..., Any]], wake: Cal
 
 def _fields(delivery: DeliveryRow) -> dict[str, Any]:
     said = delivery_as_json(delivery)
-    return {name: said[name] for name in _FIELDS} | {"type": str(json.loads(delivery.body).get("type", ""))}
+    return {name: said[name] for name in _FIELDS} | {"type": str(said["body"].get("type", ""))}

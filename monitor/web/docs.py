@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
-from fastapi.staticfiles import StaticFiles
+
+from monitor.web.assets import Assets
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -49,6 +50,6 @@ def routes() -> APIRouter:
     return router
 
 
-def assets() -> StaticFiles:
+def assets() -> Assets:
     """Swagger UI's files, as the package fastapi-offline brings them."""
-    return StaticFiles(directory=Path(str(resources.files("fastapi_offline"))) / "static")
+    return Assets(directory=Path(str(resources.files("fastapi_offline"))) / "static")

@@ -25,13 +25,6 @@ Text = Annotated[Storable, Field(max_length=1000)]
 Said = Annotated[Storable | None, Field(max_length=1000)]
 
 
-class Generic(BaseModel):
-    """Why a reference is too common to tell anything by."""
-
-    reason: str
-    share: float
-
-
 class Reference(BaseModel):
     """One recording of a catalog."""
 
@@ -49,7 +42,6 @@ class Reference(BaseModel):
     windows: int
     added_at: datetime
     updated_at: datetime
-    generic: Generic | None
 
 
 class ReferencePage(BaseModel):
@@ -79,7 +71,6 @@ def reference_fields(row: ReferenceRow) -> dict[str, Any]:
         "windows": reference.windows,
         "added_at": iso(row.added_s),
         "updated_at": iso(row.updated_s),
-        "generic": None,
     }
 
 

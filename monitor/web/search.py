@@ -47,6 +47,7 @@ class Found(BaseModel):
     artist: str | None
     score: float = Field(description="Mean similarity: along the airing, or over the clip's windows.")
     reference_start_s: float
+    reference_duration_s: float | None = Field(description="Null where it was deleted meanwhile.")
 
 
 class Same(Found):
@@ -215,5 +216,8 @@ async def _similar(twin: Twin, path: Path) -> list[dict[str, Any]]:
 
 def _named(result: dict[str, Any], catalog: str, references: Mapping[str, Reference]) -> dict[str, Any]:
     reference = references.get(result["reference_id"])  # it may have been deleted meanwhile
-    title, artist = (reference.title, reference.artist) if reference else (None, None)
-    return {"catalog": catalog, "title": title, "artist": artist, **result}
+    said = {
+        name: getattr(reference, of_reference, None)
+        for name, of_reference in (("title", "title"), ("artist", "artist"), ("reference_duration_s", "duration_s"))
+    }
+    return {"catalog": catalog, **said, **result}

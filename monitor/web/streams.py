@@ -69,14 +69,14 @@ class Stream(BaseModel):
     source: Literal["file", "api"] = Field(description="Whether the configuration file or the API added it.")
     paused: bool
     delay_s: float | None = Field(description="How long ago the last sound was heard, while it is up.")
+    alarm: StreamAlarm | None = Field(description="What about it somebody should know.")
+    alarm_since_s: float | None
 
 
 class StreamDetail(Stream):
-    """A stream with what ffmpeg said last when it failed, and what about it somebody should know."""
+    """A stream with what ffmpeg said last when it failed."""
 
     last_words: list[str]
-    alarm: StreamAlarm | None = None
-    alarm_since_s: float | None = None
 
 
 class Streams(BaseModel):

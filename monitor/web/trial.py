@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from monitor.audio.ffmpeg import FfmpegProgram
-from monitor.audio.probe import AudioInfo, probe
-from monitor.audio.source import SourceOptions, open_source
+from monitor.audio.probe import audio_info
+from monitor.audio.source import FfmpegSource, SourceOptions
 from monitor.errors import SourceError
 
 _LISTEN_S = 5.0
@@ -22,25 +22,23 @@ _LONGEST_S = 40.0
 
 async def tried(url: str, *, ffmpeg: FfmpegProgram, options: SourceOptions) -> dict[str, Any]:
     """What is heard at the address in about five seconds, or why nothing is, as `TrialAnswer` says it."""
-    info: AudioInfo | None = None
+    source = FfmpegSource(url=url, sample_rate_hz=_RATE_HZ, ffmpeg=ffmpeg, options=options)
     power, samples = 0.0, 0
     reason, detail = None, ""
     try:
-        async with asyncio.timeout(_LONGEST_S):
-            info = await probe(url, ffmpeg=ffmpeg, options=options)
-            source = open_source(url, sample_rate_hz=_RATE_HZ, ffmpeg=ffmpeg, options=options)
-            async with aclosing(source.listen()) as chunks:
-                async for chunk in chunks:
-                    power += float(np.dot(chunk.samples, chunk.samples))
-                    samples += len(chunk.samples)
-                    if samples >= _LISTEN_S * _RATE_HZ:
-                        break
+        async with asyncio.timeout(_LONGEST_S), aclosing(source.listen()) as chunks:
+            async for chunk in chunks:
+                power += float(np.dot(chunk.samples, chunk.samples))
+                samples += len(chunk.samples)
+                if samples >= _LISTEN_S * _RATE_HZ:
+                    break
     except SourceError as error:
         reason, detail = error.reason.value, str(error)
     except TimeoutError:
         reason, detail = "timeout", f"the address sends less than {_LISTEN_S:.0f} s of sound in {_LONGEST_S:.0f} s"
+    info = audio_info(source.opening) if samples else None
     return {
-        "reachable": info is not None,
+        "reachable": samples > 0,
         "reason": reason,
         "detail": detail,
         "codec": info.codec if info else None,

@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 
 from monitor.audio.decode import TruncatedError, decode_file
-from monitor.audio.probe import probe
-from monitor.audio.protocol import SourceOptions
-from monitor.errors import InputError, SourceError, StreamReason
+from monitor.errors import InputError
 
 RATE = 8000
 
@@ -203,15 +201,3 @@ async def test_three_hours_in_bounded_memory(program, make):
     assert abs(samples - 10_800 * RATE) < 60 * RATE
     # The whole file would be 345 MB.
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 40
-
-
-async def test_probe(program, encoded, tmp_path):
-    info = await probe(str(encoded("x.mp3")), ffmpeg=program, options=SourceOptions())
-    assert (info.container, info.codec, info.sample_rate_hz, info.channels, info.bitrate_kbps) == (
-        "mp3", "mp3", 44100, 2, 128,
-    )  # fmt: skip
-    assert info.duration_s == pytest.approx(60, abs=0.2)
-    (tmp_path / "text.mp3").write_text("Dear all\n" * 1000)
-    with pytest.raises(SourceError) as caught:
-        await probe(str(tmp_path / "text.mp3"), ffmpeg=program, options=SourceOptions())
-    assert caught.value.reason is StreamReason.UNDECODABLE

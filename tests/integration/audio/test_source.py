@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from monitor.audio.decode import decode_file
-from monitor.audio.probe import probe
 from monitor.audio.source import SourceOptions, open_source
 from monitor.errors import SourceError, StreamReason
 from monitor.types import Chunk
@@ -204,19 +203,6 @@ async def test_schemes_and_files_that_are_refused_without_ffmpeg(program, tmp_pa
     assert (await listen("gopher://h/x", program)).reason is StreamReason.PROTOCOL_DENIED
     assert (await listen("concat:/etc/hostname", program)).reason is StreamReason.PROTOCOL_DENIED
     assert (await listen(str(tmp_path / "no.mp3"), program)).reason is StreamReason.NOT_FOUND
-
-
-async def test_probe_tells_the_same_reasons(station, program, mp3):
-    info = await probe(station.add("/live", icecast(mp3, bytes_per_s=6000)), ffmpeg=program, options=OPTIONS)
-    assert (info.codec, info.sample_rate_hz, info.channels, info.duration_s) == ("mp3", 44100, 1, None)
-    for url, reason, connect_timeout_s in (
-        (station.url("/nothing"), StreamReason.NOT_FOUND, 30.0),
-        (station.add("/dumb", behaviours.dumb), StreamReason.TIMEOUT, 1.0),
-        ("gopher://h/x", StreamReason.PROTOCOL_DENIED, 30.0),
-    ):
-        with pytest.raises(SourceError) as caught:
-            await probe(url, ffmpeg=program, options=SourceOptions(connect_timeout_s=connect_timeout_s))
-        assert caught.value.reason is reason
 
 
 # Audio, and then no more

@@ -35,6 +35,7 @@ async def log(store: Store) -> list[Match]:
             match_id=uuid_of(number * 7919 % 997),
             stream="radio" if number % 3 else "other",
             reference_id=f"piece-{number % 5}",
+            catalog="songs" if number % 7 else "jingles",
             start_s=EVENING_S + number // 3 + 0.123456,
         )
         events = life(match, *LIVES[state])
@@ -44,13 +45,17 @@ async def log(store: Store) -> list[Match]:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(
     since_s=st.none() | st.integers(-1, 15).map(lambda offset: EVENING_S + offset),
     until_s=st.none() | st.integers(-1, 15).map(lambda offset: EVENING_S + offset),
     stream=st.none() | st.sampled_from(["radio", "other", "none"]),
     reference_id=st.none() | st.sampled_from(["piece-0", "piece-3", "none"]),
+    catalog=st.none() | st.sampled_from(["songs", "jingles"]),
+    words=st.lists(st.sampled_from(["piece", "ECE-3", "4", "%"]), max_size=2),
+    # Of few references each is looked up; for words of many the log is read.
+    few=st.sampled_from([0, 2, 1000]),
     states=st.sets(st.sampled_from(MatchState)),
     limit=st.integers(1, 50),
 )
@@ -61,6 +66,9 @@ async def test_pages_hold_every_wanted_match_once_newest_first(
     until_s: float | None,
     stream: str | None,
     reference_id: str | None,
+    catalog: str | None,
+    words: list[str],
+    few: int,
     states: Collection[MatchState],
     limit: int,
 ) -> None:
@@ -71,20 +79,26 @@ async def test_pages_hold_every_wanted_match_once_newest_first(
         and (until_s is None or match.start_s < until_s)
         and stream in (None, match.stream)
         and reference_id in (None, match.reference_id)
+        and catalog in (None, match.catalog)
+        and all(word.lower() in match.reference_id for word in words)
         and match.state in states
     ]
     found: list[UUID] = []
     before: tuple[float, UUID] | None = None
     while True:
-        page = await listings.matches(
-            since_s=since_s,
-            until_s=until_s,
-            stream=stream,
-            reference_id=reference_id,
-            states=states,
-            limit=limit,
-            before=before,
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("monitor.record.listings._FEW_REFERENCES", few)
+            page = await listings.matches(
+                since_s=since_s,
+                until_s=until_s,
+                stream=stream,
+                reference_id=reference_id,
+                catalog=catalog,
+                words=words,
+                states=states,
+                limit=limit,
+                before=before,
+            )
         assert len(page) <= limit
         found += [match.match_id for match in page]
         if len(page) < limit:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from monitor.audio.source import SourceOptions
+from monitor.web.trial import tried
 from tests.faulty.station import icecast, on_air
 from tests.integration.catalog.sound import write_melody
 from tests.integration.web.conftest import Site, until
@@ -21,16 +25,36 @@ async def is_heard(site: Site, name: str) -> bool:
     return (await site.get(f"/streams/{name}"))["state"] in {"receiving", "silent"}
 
 
+@asynccontextmanager
+async def always_there(site: Site, name: str) -> AsyncIterator[None]:
+    """Whoever looks at the stream meanwhile, again and again, finds it."""
+
+    async def look() -> None:
+        while True:
+            await site.get(f"/streams/{name}")
+
+    looking = asyncio.create_task(look())
+    yield
+    assert not looking.done(), looking.result()
+    looking.cancel()
+
+
 @pytest.fixture
-async def station(ffmpeg, tmp_path):
-    """The address of a station that plays MP3 for ever."""
+async def radio(ffmpeg, tmp_path):
+    """A station that plays MP3 for ever at /air."""
     source, target = write_melody(tmp_path / "air.wav", 7, 20.0), tmp_path / "air.mp3"
     process = await asyncio.create_subprocess_exec(
         *(ffmpeg.path, "-nostdin", "-loglevel", "error", "-i", str(source), "-ar", "44100", "-b:a", "128k", str(target))
     )
     assert await process.wait() == 0
     async with on_air() as station:
-        yield station.add("/air", icecast(target.read_bytes(), bytes_per_s=16000))
+        station.add("/air", icecast(target.read_bytes(), bytes_per_s=16000))
+        yield station
+
+
+@pytest.fixture
+def station(radio) -> str:
+    return radio.url("/air")
 
 
 async def test_private_addresses_files_and_devices_are_refused(site, station):
@@ -60,6 +84,15 @@ async def test_private_addresses_files_and_devices_are_refused(site, station):
     assert list(await states(site)) == ["private"]
 
 
+async def test_a_trial_asks_once_and_says_what_it_heard_or_why_not(ffmpeg, radio):
+    options = SourceOptions(connect_timeout_s=60.0, stall_timeout_s=60.0)
+    trial = await tried(radio.url("/air"), ffmpeg=ffmpeg, options=options)
+    assert (trial["reachable"], trial["reason"], trial["codec"], trial["channels"]) == (True, None, "mp3", 1)
+    assert len(radio.requests) == 1
+    trial = await tried(radio.url("/nothing"), ffmpeg=ffmpeg, options=options)
+    assert (trial["reachable"], trial["reason"], trial["codec"], trial["seconds"]) == (False, "not_found", None, 0)
+
+
 async def test_the_life_of_a_stream_of_the_api(house, station):
     file = {"name": "of-file", "url": "http://127.0.0.1:9/none"}
     house.write(http={"allow_private_streams": True}, streams=[file])
@@ -72,6 +105,7 @@ async def test_the_life_of_a_stream_of_the_api(house, station):
 
         trial = await until(heard)
         assert (trial["reachable"], trial["codec"], trial["sample_rate_hz"]) == (True, "mp3", 44100)
+        assert (trial["channels"], trial["bit_rate"]) == (1, 128000)
         assert -20 < trial["level_dbfs"] < 0
 
         secret = station.replace("http://", "http://user:hunter2hunter2@")
@@ -80,8 +114,9 @@ async def test_the_life_of_a_stream_of_the_api(house, station):
         await site.post("/streams", 409, json={"name": "air", "url": station})
         await site.post("/streams", 409, json={"name": "of-file", "url": station})
         await until(lambda: is_heard(site, "air"))
-        paused = await site.post("/streams/air/pause")
-        assert paused["paused"] is True
+        async with always_there(site, "air"):
+            paused = await site.post("/streams/air/pause")
+        assert (paused["paused"], paused["state"]) == (True, "paused")
         await site.post("/streams/of-file/pause")
         await site.delete("/streams/of-file", 409)
         await site.post("/streams/none/pause", 404)

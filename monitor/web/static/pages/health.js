@@ -69,7 +69,7 @@ function deliveries(signal) {
     columns: [
       { label: "Since", class: "fit lead", cell: (delivery) => timeOf(seconds(delivery.created_at)) },
       { label: "Endpoint", class: "name", cell: (delivery) => h("div", {}, delivery.endpoint, h("small", {}, delivery.detail || (delivery.status_code ? `answered ${delivery.status_code}` : ""))) },
-      { label: "Match", class: "fit", cell: (delivery) => h("a", { href: `#/matches/${delivery.match_id}` }, "match") },
+      { label: "Event", class: "fit", cell: (delivery) => h("a", { href: `#/matches/${delivery.match_id}` }, delivery.type) },
       { label: "Attempts", class: "fit number spare", cell: (delivery) => amount(delivery.attempts) },
       { label: "State", class: "fit tail", cell: (delivery) => deliveryBadge(delivery.state) },
       { label: "Actions", hidden: true, class: "fit", cell: (delivery) => (delivery.state === "dead" ? h("button.button", { type: "button", onclick: () => replay(delivery) }, "Send again") : "") },

@@ -10,7 +10,7 @@ import { player } from "../parts/player.js";
 import { empty, facts, panel, shown } from "../parts/states.js";
 import { titleOf } from "../parts/words.js";
 import { matchListing } from "./matches.js";
-import { deleteReferences, genericBadge } from "./references.js";
+import { deleteReferences } from "./references.js";
 
 const FIELDS = [["title", "Title"], ["artist", "Artist"], ["isrc", "ISRC"], ["owner", "Owner"], ["label", "Label"]];
 
@@ -63,7 +63,6 @@ export function reference(view, { words, signal }) {
     head.replaceChildren(
       h("a.back", { href: "#/references" }, "References"),
       h("h1", {}, titleOf(found)),
-      genericBadge(found) ?? "",
       h("p.lead", {}, found.artist ?? ""),
       h("div.actions", {}, h("button.button", { type: "button", onclick: edit }, icon("edit"), "Edit"), h("button.button.danger", { type: "button", onclick: remove }, icon("remove"), "Delete")),
     );
@@ -101,11 +100,9 @@ export function reference(view, { words, signal }) {
     const found = await ask(address, { signal });
     view.prepend(head);
     fill(found);
-    const warning = found.generic && h("div.banner", {}, icon("warn"), h("p", {}, `This recording sounds like much else: ${found.generic.reason}. Its matches may be mistaken.`));
     const listened = player({ catalog, reference_id, name: titleOf(found), duration_s: found.duration_s, signal });
     aired.reload();
     return [
-      warning,
       h("div.columns", {}, h("div.stack", {}, panel("Listen", h("div.body", {}, listened.element)), panel("Where it was aired", aired.element)), h("div.stack", {}, panel("About", about))),
     ];
   }, signal, ["30%", "100%", "70%"]);

@@ -15,10 +15,6 @@ import { referenceWay } from "./match.js";
 
 const keyOf = (reference) => `${reference.catalog}/${reference.reference_id}`;
 
-/** Warns where a reference sounds like much else. */
-export const genericBadge = (reference) =>
-  reference.generic ? h("span.badge.warn", { title: `${reference.generic.reason}. Its matches may be mistaken.` }, "Generic") : null;
-
 /** Delete after asking; resolves to true once they are gone. */
 export async function deleteReferences(chosen) {
   const one = chosen.length === 1 ? chosen[0] : null;
@@ -80,7 +76,7 @@ export function references(view, { query: given, signal }) {
     label: "References",
     columns: [
       { label: "Choose", hidden: true, class: "fit above lead", cell: (reference) => h("input", { type: "checkbox", checked: selected.has(keyOf(reference)), "aria-label": `Choose ${titleOf(reference)}`, onchange: (event) => select(reference, event.target.checked) }) },
-      { label: "Title", class: "name", cell: (reference) => h("div", {}, h("a.cover", { href: referenceWay(reference) }, titleOf(reference)), " ", genericBadge(reference), h("small", {}, reference.artist || (reference.title ? reference.reference_id : "No title"))) },
+      { label: "Title", class: "name", cell: (reference) => h("div", {}, h("a.cover", { href: referenceWay(reference) }, titleOf(reference)), h("small", {}, reference.artist || (reference.title ? reference.reference_id : "No title"))) },
       { label: "Listen", class: "above listen", cell: (reference) => player({ ...reference, name: titleOf(reference), signal }).element },
       { label: "Catalog", class: "fit spare", cell: (reference) => reference.catalog },
       { label: "Added", class: "fit spare", cell: (reference) => timeOf(seconds(reference.added_at), new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" }).format(new Date(reference.added_at))) },

@@ -1,5 +1,5 @@
 // Search: a clip, dropped or recorded, against the catalog.
-import { ask, pathOf } from "../api.js";
+import { ask } from "../api.js";
 import { drop } from "../parts/drop.js";
 import { h, write } from "../parts/element.js";
 import { length, size, tempo } from "../parts/format.js";
@@ -34,9 +34,7 @@ export function search(view, { signal }) {
         ? `${length(found.start_s, 1)} – ${length(found.end_s, 1)} of the clip is ${length(found.reference_start_s, 1)} – ${length(found.reference_end_s, 1)} of the recording · ${tempo(found.tempo_ratio)}`
         : `${length(found.clip_start_s, 1)} of the clip is nearest to ${length(found.reference_start_s, 1)} of the recording`;
     const { catalog } = found;
-    const listened = player({ catalog, reference_id: found.reference_id, name: titleOf(found), start_s: found.reference_start_s, end_s: found.reference_end_s ?? null, signal });
-    const address = `/references/${encodeURIComponent(catalog)}/${pathOf(found.reference_id)}`;
-    ask(address, { signal }).then((reference) => listened.lasts(reference.duration_s), () => {});
+    const listened = player({ catalog, reference_id: found.reference_id, name: titleOf(found), start_s: found.reference_start_s, end_s: found.reference_end_s ?? null, duration_s: found.reference_duration_s, signal });
     return h(
       "li.result",
       {},

@@ -135,14 +135,5 @@ export function player({ source, catalog, reference_id, name, start_s = 0, end_s
     if (!audio || audio.paused) press.click();
   }
 
-  /** The length, learned later. */
-  function lasts(length_s) {
-    if (audio || whole_s) return;
-    whole_s = length_s;
-    const at_s = seek.value;
-    seek.max = Math.max(length_s, start_s);
-    seek.value = at_s;
-    draw();
-  }
-  return { element, playFrom, lasts };
+  return { element, playFrom };
 }
