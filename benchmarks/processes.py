@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,12 @@ def command_line(pid: int) -> list[bytes]:
         return (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
     except OSError:
         return []
+
+
+def naming(words: Sequence[str]) -> list[int]:
+    """The processes in whose command line one of the words stands."""
+    wanted = [word.encode() for word in words]
+    return [pid for pid in _pids() if any(word in command_line(pid) for word in wanted)]
 
 
 def resident_mib(pid: int) -> float:

@@ -148,6 +148,10 @@ class Mount:
         self.close()
         self._socket.close()
 
+    def restart(self, now_s: float) -> None:
+        """The tape begins anew; who listens hears it go on there."""
+        self.began_s, self._sent_frames = now_s, 0
+
     def send(self, now_s: float) -> None:
         """What is due by now goes to everybody who listens."""
         due = self._frame(now_s)

@@ -1,7 +1,8 @@
-"""What the daemon does by the clock: a sign of life, retention, a look at the catalogs and into their folders."""
+"""What the daemon does by the clock: a sign of life, retention, memory, a look at the catalogs and their folders."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from monitor import config as configuration
 from monitor.catalog.loader import FileMark, rescan
 from monitor.catalog.references import References
 from monitor.catalog.verify import survey
+from monitor.daemon import memory
 from monitor.daemon.listening import Listening
 from monitor.daemon.schedule import Schedule
 from monitor.deployment import Deployment
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _SUMMARY_EVERY_S = 300.0
 _ABANDONED_EVERY_S = 60.0
+_GIVE_BACK_EVERY_S = 30.0
 _SURVEY_EVERY_S = 6 * 3600.0
 _MOST_NAMED = 10
 _HOUR = 3
@@ -52,6 +55,7 @@ class Upkeep:
         config = self._deployment.config
         self._schedule.every(_SUMMARY_EVERY_S, "summary", self._summarise)
         self._schedule.every(_ABANDONED_EVERY_S, "abandoned matches", self._listening.end_abandoned)
+        self._schedule.every(_GIVE_BACK_EVERY_S, "memory", self._give_back)
         self._schedule.daily(_HOUR, "retention", self._retain)
         self._schedule.soon("survey", self._survey)
         self._schedule.every(_SURVEY_EVERY_S, "survey", self._survey)
@@ -64,6 +68,9 @@ class Upkeep:
     async def _summarise(self) -> None:
         heard = len(self._listening.heard)
         log.info("%d of %d streams are heard", heard, len(self._listening), extra={"action": "alive", "heard": heard})
+
+    async def _give_back(self) -> None:
+        await asyncio.to_thread(memory.give_back)
 
     async def _survey(self) -> None:
         """Milvus Lite can lose a segment, or give garbage, without a word: say so."""

@@ -107,4 +107,6 @@ def _decisive(lines: Sequence[str], reason: StreamReason) -> str:
 
 
 def _plain(line: str) -> str:
-    return _OWN_WORDS.sub("", line).rstrip(".")
+    """ffmpeg's words without its own marks, and without what no line of text holds."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in _OWN_WORDS.sub("", line))
+    return printable.rstrip(". ")

@@ -12,6 +12,7 @@ from monitor.errors import SourceError, StreamReason
 _HEAD_BYTES = 1 << 16
 _END = re.compile(rb"\r?\n\r?\n")
 _BLANK_LINE_BYTES = 4
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ async def _chunks(begun: bytes, reader: asyncio.StreamReader, most: int) -> byte
             waiting += more
             _bound(len(waiting), most)
         line, _, rest = bytes(waiting).partition(b"\n")
-        try:
-            size = int(line.partition(b";")[0].strip() or b"0", 16)
-        except ValueError as error:
-            raise SourceError(StreamReason.UNDECODABLE, "the playlist's chunks are not as HTTP wants them") from error
+        said = line.partition(b";")[0].strip() or b"0"
+        if not _CHUNK_SIZE.fullmatch(said):
+            raise SourceError(StreamReason.UNDECODABLE, "the playlist's chunks are not as HTTP wants them")
+        size = int(said, 16)
         _bound(len(body) + size, most)
         waiting = bytearray(rest)
         while len(waiting) < size + 2 and (more := await reader.read(1 << 16)):
@@ -100,5 +101,5 @@ async def _chunks(begun: bytes, reader: asyncio.StreamReader, most: int) -> byte
 
 
 def _bound(size: int, most: int) -> None:
-    if size > most or size < 0:
+    if size > most:
         raise SourceError(StreamReason.UNDECODABLE, f"its playlist is over {most >> 20} MiB")

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _INPUT = re.compile(r"\[info\] Input #0, (\S+), from ")
-_DURATION = re.compile(r"\[info\]\s+Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
+_DURATION = re.compile(r"\[info\]\s+Duration: (\d{1,9}):(\d\d):(\d\d(?:\.\d+)?)")
 _AUDIO = re.compile(r"\[info\]\s+Stream #0:\d+\S*: Audio: (\w+)(.*)")
-_RATE = re.compile(r"(\d+) Hz(?:, ([^,]+))?")
-_BITRATE = re.compile(r"(\d+) kb/s")
+_RATE = re.compile(r"\b(\d{1,9}) Hz(?:, ([^,]+))?")
+_BITRATE = re.compile(r"\b(\d{1,9}) kb/s")
 _CHANNELS = {"mono": 1, "stereo": 2, "downmix": 2, "quad": 4, "hexagonal": 6, "octagonal": 8}
 _GUESSED = "Estimating duration from bitrate"
 
@@ -72,7 +72,7 @@ def audio_info(lines: Iterable[str]) -> AudioInfo | None:
 def _channels(layout: str) -> int | None:
     if layout in _CHANNELS:
         return _CHANNELS[layout]
-    if match := re.match(r"(\d+) channels", layout):
+    if match := re.match(r"(\d{1,9}) channels", layout):
         return int(match.group(1))
     if match := re.match(r"(\d)\.(\d)(?:\.(\d))?", layout):
         return sum(int(part) for part in match.groups() if part)

@@ -278,16 +278,18 @@ def _credentials(challenge: str, user: tuple[str, str], method: str, uri: str, o
         return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
     # The standard library's answer (RFC 7616 with MD5 or SHA-1).
     url = f"http://{_authority(origin)}{uri}"
-    fields = urllib.request.parse_keqv_list(
-        [part for part in urllib.request.parse_http_list(challenge.partition(" ")[2]) if "=" in part]
-    )
+    offered = urllib.request.parse_http_list(challenge.partition(" ")[2])
+    fields = urllib.request.parse_keqv_list([part for part in offered if part.partition("=")[2]])
     passwords = urllib.request.HTTPPasswordMgr()
     passwords.add_password(fields.get("realm", ""), url, name, password)
     request = urllib.request.Request(url, method=method)
     try:
-        return f"Digest {urllib.request.AbstractDigestAuthHandler(passwords).get_authorization(request, fields)}"
+        answer = urllib.request.AbstractDigestAuthHandler(passwords).get_authorization(request, fields)
     except (ValueError, KeyError) as error:
         raise SourceError(StreamReason.AUTH, f"a digest that is not known: {error}") from error
+    if answer is None:
+        raise SourceError(StreamReason.AUTH, "its challenge for a digest lacks what an answer needs")
+    return f"Digest {answer}"
 
 
 def _origin(host: str, port: int | None, *, tls: bool) -> Origin:

@@ -72,8 +72,10 @@ def _json_rows(path: Path, file: Any) -> Iterator[tuple[int, Mapping[str, str] |
             continue
         try:
             row = json.loads(content)
-        except (json.JSONDecodeError, RecursionError) as error:
-            said = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        except (ValueError, RecursionError) as error:
+            said = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+            if isinstance(error, json.JSONDecodeError):
+                said = error.msg
             yield line, _RowError(f"is not valid JSON: {said}")
             continue
         if not isinstance(row, dict):

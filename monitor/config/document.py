@@ -28,7 +28,9 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.source}:{self.line}" if self.line else self.source
-        return f"{where}: {dotted(self.key)}: {self.message}" if self.key else f"{where}: {self.message}"
+        text = f"{where}: {dotted(self.key)}: {self.message}" if self.key else f"{where}: {self.message}"
+        # A key may hold anything, and a terminal obeys some of it.
+        return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
     def as_json(self) -> dict[str, str | int | None]:
         """The problem for programs."""

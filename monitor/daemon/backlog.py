@@ -30,7 +30,8 @@ _SEGMENT_BYTES = 4 << 20
 _APART = 1000
 _HEAD = struct.Struct("<II")  # bytes of the body, its CRC-32
 _BODY = struct.Struct("<?ddHHHI")  # is a window, start or until, length, bytes of the name, rows, dimension, mark
-_PLACE = struct.Struct("<QQ")  # segment, bytes of it that are done with
+_PLACE = struct.Struct("<QQI")  # segment, bytes of it that are done with, CRC-32 of both
+_PLACE_BODY = struct.Struct("<QQ")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,9 +172,9 @@ class Backlog:
         return self._directory / f"{number}.items"
 
     def _take_up(self) -> None:
-        stored = os.pread(self._place, _PLACE.size, 0)
-        number, done_bytes = _PLACE.unpack(stored) if len(stored) == _PLACE.size else (0, 0)
-        for path in sorted(self._directory.glob("*.items"), key=lambda path: int(path.stem)):
+        number, done_bytes = self._read_place()
+        own = [path for path in self._directory.glob("*.items") if path.stem.isdecimal()]
+        for path in sorted(own, key=lambda path: int(path.stem)):
             segment = _Segment(number=int(path.stem), path=path)
             if segment.number < number:
                 path.unlink()
@@ -313,7 +314,16 @@ class Backlog:
         self._on_drop(stream)
 
     def _write_place(self, number: int, done_bytes: int) -> None:
-        os.pwrite(self._place, _PLACE.pack(number, done_bytes), 0)
+        body = _PLACE_BODY.pack(number, done_bytes)
+        os.pwrite(self._place, _PLACE.pack(number, done_bytes, zlib.crc32(body)), 0)
+
+    def _read_place(self) -> tuple[int, int]:
+        """The segment and how much of it is done with; the beginning of all where that is damaged."""
+        stored = os.pread(self._place, _PLACE.size, 0)
+        if len(stored) < _PLACE.size or zlib.crc32(stored[: _PLACE_BODY.size]) != _PLACE.unpack(stored)[2]:
+            return 0, 0
+        number, done_bytes, _ = _PLACE.unpack(stored)
+        return number, done_bytes
 
     def _close_output(self) -> None:
         if self._output is not None:
@@ -345,11 +355,17 @@ def _decoded(text: bytes, at: int) -> tuple[Item, int, int] | None:
         return None
     is_window, time_s, window_s, name_bytes, rows, dimension, mark = _BODY.unpack_from(body)
     name_end = _BODY.size + name_bytes
-    stream = body[_BODY.size : name_end].decode()
+    if size != name_end + 4 * rows * dimension:
+        return None
+    try:
+        stream = body[_BODY.size : name_end].decode()
+    except UnicodeDecodeError:
+        return None
     item: Item = Unheard(stream=stream, until_s=time_s)
     if is_window:
-        values = np.frombuffer(body, dtype="<f4", offset=name_end).astype(np.float32) if rows else None
-        readings = None if values is None else values.reshape(rows, dimension)
+        readings = None
+        if rows:
+            readings = np.frombuffer(body, dtype="<f4", offset=name_end).astype(np.float32).reshape(rows, dimension)
         item = Embedded(stream=stream, start_s=time_s, window_s=window_s, readings=readings)
     return item, at + _HEAD.size + size, mark
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import math
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from monitor.catalog.item import absolute, shown
 from monitor.errors import InputError
 
 COLUMNS = ("query", "reference_id", "start_s", "end_s", "reference_start_s", "tempo_ratio", "condition", "snr_db")
 _NEEDED = COLUMNS[:4]
+_SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,9 +77,9 @@ def read(path: Path) -> list[Broadcast]:
         raise InputError(f"{path} needs rows with the columns {', '.join(_NEEDED)}; there is no {missing[0]}")
     found: dict[Path, list[Airing]] = defaultdict(list)
     for line, row in enumerate(rows, start=2):
-        query = (path.parent / (row["query"] or "")).resolve()
-        if not row["query"] or not query.is_file():
-            raise InputError(f"{path}, line {line}: there is no file {query}")
+        query = absolute(path.parent / (row["query"] or ""))
+        if not row["query"] or not os.path.isfile(query):  # noqa: PTH113 - Path.is_file raises for names that cannot be
+            raise InputError(f"{path}, line {line}: there is no file {shown(query)[:_SHOWN_CHARACTERS]}")
         airings = found[query]
         if row["reference_id"] or row["start_s"]:
             airings.append(_airing(row, query, where=f"{path}, line {line}"))
@@ -101,7 +105,10 @@ def write(broadcasts: Sequence[Broadcast], path: Path) -> None:
 def _airing(row: dict[str, str], query: Path, *, where: str) -> Airing:
     def number(name: str, default: float | None) -> float | None:
         text = (row.get(name) or "").strip()
-        return float(text) if text else default
+        value = float(text) if text else default
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, not {text}")
+        return value
 
     try:
         start_s, end_s = number("start_s", None), number("end_s", None)
