@@ -15,6 +15,7 @@ from uuid import UUID
 import numpy as np
 
 from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, Plane, fit_line
+from monitor.match.placement import better_line
 from monitor.match.run import COVERED_SHARE, Run
 from monitor.match.score import Calibration
 from monitor.types import Hit, Match, MatchEvent, MatchState, Neighbour
@@ -32,8 +33,9 @@ _EXPLAINED_MARGIN = 0.25
 #: Windows of two references this much less alike than one of them is to the stream are still versions of one piece:
 #: they are compared up to half a hop off.
 _VERSION_MARGIN = 0.15
-#: A repetition that says so much more than the line that a match is on was what played all along.
-_REPETITION_NATS = 3.0
+#: A match is placed anew in its whole reference so often, if the reference is no longer than this.
+_PLACEMENT_S = 2.5
+_LONGEST_PLACED_S = 1800.0
 _MOST_CANDIDATES = 12
 #: A young run's tempo is sought in such steps: over ten seconds they differ by less than half a window.
 _TEMPO_STEP_RATIO = 0.015
@@ -185,18 +187,18 @@ class Aligner:
         """The stretches that decide the open runs and candidates, one per reference and region."""
         stretches: list[Stretch] = []
         for run in self._runs:
-            look_back_s = self.options.look_back_s if run.state is not None else _CANDIDATE_LOOK_BACK_S
-            reach_s = look_back_s * (1 + self.options.tempo_max_ratio)
-            now_s = run.line.reference_at(self._now_s)
-            stretches.append(
-                Stretch(
-                    reference_id=run.reference_id,
-                    start_s=max(now_s - reach_s - self._window_s, 0.0),
-                    end_s=max(now_s + 2 * self._window_s, 0.0),
-                    reading=run.reading,
-                )
-            )
+            start_s, end_s = self._reach(run)
+            if self._is_due(run):
+                start_s, end_s = 0.0, self._duration_s(run.reference_id) or 0.0
+            stretches.append(Stretch(reference_id=run.reference_id, start_s=start_s, end_s=end_s, reading=run.reading))
         return stretches
+
+    def _reach(self, run: Run) -> tuple[float, float]:
+        """The part of the reference that the run's line may touch within the look-back."""
+        look_back_s = self.options.look_back_s if run.state is not None else _CANDIDATE_LOOK_BACK_S
+        reach_s = look_back_s * (1 + self.options.tempo_max_ratio)
+        now_s = run.line.reference_at(self._now_s)
+        return max(now_s - reach_s - self._window_s, 0.0), max(now_s + 2 * self._window_s, 0.0)
 
     def advance(self, planes: Mapping[Stretch, Plane | None]) -> list[MatchEvent]:
         """Score what is suspected with the planes of the stretches wanted; returns what happened, in order."""
@@ -205,6 +207,9 @@ class Aligner:
             plane = planes.get(stretch)
             if plane is not None and run.state is None:
                 plane = plane.since(self._now_s - _CANDIDATE_LOOK_BACK_S)
+            if plane is not None and self._is_due(run):
+                self._place(run, plane)
+                plane = plane.around(*self._reach(run))
             fitted.append((run, None if plane is None else self._fit(run, plane)))
         # What was told first keeps its windows; among candidates the strongest goes first.
         fitted.sort(key=lambda pair: (pair[0].state is None, -pair[0].evidence_nats))
@@ -366,45 +371,41 @@ class Aligner:
         return nats
 
     def _adopt(self) -> None:
-        """A match that lost its line takes over the candidate that goes on with the same recording.
-
-        It lost it to a repetition (it followed the first of two equal choruses), or to a clock anchored anew.
-        """
-        for run in [run for run in self._runs if run.state is not None]:
+        """A match that lost its line to a clock anchored anew takes over the candidate that goes on with it."""
+        for run in [run for run in self._runs if run.state is not None and self._gap_end_s > run.last_s]:
             for candidate in [other for other in self._runs if other.state is None]:
                 if candidate.reference_id != run.reference_id or candidate.last_s <= run.last_s + 2 * self._hop_s:
                     continue
                 if _belief(candidate) < self.options.provisional_nats / 2:
                     continue
-                apart_s = abs(candidate.line.reference_at(self._now_s) - run.line.reference_at(self._now_s))
-                after_gap = self._gap_end_s > run.last_s and apart_s <= _REANCHOR_S
-                repeated = self._fits_history(candidate, run)
-                if after_gap or repeated:
-                    self._take_over(run, candidate, same_clock=not after_gap)
+                now_s = self._now_s
+                if abs(candidate.line.reference_at(now_s) - run.line.reference_at(now_s)) <= _REANCHOR_S:
+                    self._take_over(run, candidate)
                     break
 
-    def _fits_history(self, candidate: Run, run: Run) -> bool:
-        """Whether the candidate's line explains the run's own windows (of the look-back) about as well."""
-        own = {start: nats for start, (nats, _) in run.recent.items() if run.first_s <= start <= run.last_s}
-        if not own:
-            return False
-        theirs = sum(
-            float(self._calibration.log_likelihood_ratio(np.array(hit.similarity))) * self._weight
-            for start, (_, hit) in candidate.recent.items()
-            if hit is not None and start in own
-        )
-        return theirs >= 0.5 * sum(own.values()) > 0
-
-    def _rival(self, candidate: Run) -> Run | None:
-        """The match of the same recording that is on air while the candidate is: a repetition within the recording.
+    def _repeats(self, candidate: Run, run: Run) -> bool:
+        """Whether a candidate is on air while a match of the same recording is: a repetition within the recording.
 
         The second of two airings back to back begins no earlier than in the windows that hold the end of the first.
         """
-        for run in self._runs:
-            same = run.state is not None and run.reference_id == candidate.reference_id
-            if same and candidate.first_s < run.last_s - self._window_s / 2:
-                return run
-        return None
+        return self._succeeds(candidate, run) and candidate.first_s < run.last_s - self._window_s / 2
+
+    def _succeeds(self, candidate: Run, run: Run) -> bool:
+        """Whether a candidate goes on with the recording of a match where that match loses it."""
+        told = run.state is not None and candidate.state is None
+        same = run.reference_id == candidate.reference_id
+        return told and same and candidate.first_s <= run.last_s + self._window_s
+
+    def _contests(self, candidate: Run) -> bool:
+        """Whether some match must first be placed anew: the candidate may be where that match has been all along."""
+        contested = [
+            run
+            for run in self._runs
+            if self._succeeds(candidate, run) and self._is_placeable(run) and run.placed_s < self._now_s
+        ]
+        for run in contested:
+            run.placed_s = -np.inf
+        return bool(contested)
 
     def _doubled(self, run: Run) -> bool:
         """Whether a stronger match of the same recording has been on air while this one was: it is one airing."""
@@ -417,28 +418,44 @@ class Aligner:
             if other is not run
         )
 
-    def _excess(self, candidate: Run, run: Run) -> float:
-        """Nats that the candidate's line says more than the run's, over the windows that both were compared with."""
-        both = sorted(start for start in candidate.recent.keys() & run.recent.keys() if start >= run.first_s)
-        theirs, own = (
-            self._calibration.log_likelihood_ratio(
-                np.array([hit.similarity if (hit := one.recent[start][1]) else -1.0 for start in both])
-            )
-            for one in (candidate, run)
-        )
-        return float((theirs - own).sum()) * self._weight
-
-    def _take_over(self, run: Run, candidate: Run, *, same_clock: bool) -> None:
-        """The run goes on along the candidate's line; on the same clock its start lay on that line too."""
+    def _take_over(self, run: Run, candidate: Run) -> None:
+        """The run goes on along the candidate's line, which lies on another clock than its start."""
         told = self._match(run)
-        reference_start_s = max(candidate.line.reference_at(told.start_s), 0.0)
-        run.known_start = (told.start_s, reference_start_s if same_clock else told.reference_start_s)
+        run.known_start = (told.start_s, told.reference_start_s)
         run.settle(np.inf)
         run.settled_until_s = run.last_s
         run.reading, run.line, run.last_s = candidate.reading, candidate.line, candidate.last_s
         run.recent = {start: value for start, value in candidate.recent.items() if start > run.settled_until_s}
         run.evidence_nats = run.settled_nats + sum(nats for nats, _ in run.recent.values() if nats > 0)
         self._runs.remove(candidate)
+
+    def _is_placeable(self, run: Run) -> bool:
+        duration_s = self._duration_s(run.reference_id)
+        told = run.state is not None and not run.interrupted
+        return told and duration_s is not None and duration_s <= _LONGEST_PLACED_S
+
+    def _is_due(self, run: Run) -> bool:
+        return self._is_placeable(run) and self._now_s - run.placed_s >= _PLACEMENT_S
+
+    def _place(self, run: Run, plane: Plane) -> None:
+        """Move the run to the repetition within its recording that what was heard is nearest to."""
+        run.placed_s = self._now_s
+        # A line that was right for the first of two equal choruses has lost the airing where they part.
+        ends = [other.last_s for other in self._runs if other is run or self._succeeds(other, run)]
+        line = better_line(
+            plane,
+            run.line,
+            first_s=max(run.first_s, self._gap_end_s),
+            last_s=max(ends),
+            window_s=self._window_s,
+            window_weight=self._weight,
+        )
+        if line is None:
+            return
+        if run.known_start is not None:
+            start_s, _ = run.known_start
+            run.known_start = (start_s, max(line.reference_at(start_s), 0.0))
+        run.line = line
 
     # -- what happened -----------------------------------------------------------------------------------------------
 
@@ -466,11 +483,9 @@ class Aligner:
         )
         if twin or self._now_s - max(run.last_s, run.born_s) > _CANDIDATE_PATIENCE_S:
             self._runs.remove(run)
-        elif (rival := self._rival(run)) is not None:
-            # So much more than the rival over all that both explain, and the rival's line was wrong.
-            if _belief(run) >= _REPETITION_NATS and self._excess(run, rival) >= _REPETITION_NATS:
-                self._take_over(rival, run, same_clock=True)
-        elif _belief(run) >= self.options.provisional_nats:
+        elif any(self._repeats(run, match) for match in self._runs):
+            pass
+        elif _belief(run) >= self.options.provisional_nats and not self._contests(run):
             run.state = MatchState.PROVISIONAL
             run.match_id = self._new_id(run.first_s)
             yield self._event(run)

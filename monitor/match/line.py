@@ -9,6 +9,7 @@ one-dimensional sum is Kadane's).
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,6 +64,20 @@ class Plane:
         first = int(np.searchsorted(self.window_starts_s, start_s))
         return dataclasses.replace(
             self, window_starts_s=self.window_starts_s[first:], similarities=self.similarities[first:]
+        )
+
+    def around(self, start_s: float, end_s: float) -> Plane | None:
+        """The plane of the reference's windows in [start_s, end_s); None if it has none there."""
+        first, last = (
+            max(0, math.ceil((edge_s - self.reference_start_s) / self.reference_hop_s)) for edge_s in (start_s, end_s)
+        )
+        if first >= min(last, len(self.vectors)):
+            return None
+        return dataclasses.replace(
+            self,
+            reference_start_s=self.reference_start_s + first * self.reference_hop_s,
+            similarities=self.similarities[:, first:last],
+            vectors=self.vectors[first:last],
         )
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import numpy as np
 
+from monitor.match.edge import place_edge
 from monitor.match.line import Fit, Floats, Line, best_segment
 from monitor.match.score import Calibration
 from monitor.types import Hit, Match, MatchState
@@ -48,6 +49,8 @@ class Run:
     sequence: int = 0
     told_hits_until_s: float = -np.inf
     told_s: float = -np.inf
+    #: When the run was last placed in its whole reference.
+    placed_s: float = -np.inf
     #: Similarity of the newest window on the line; NaN where nothing was heard.
     latest_similarity: float = np.nan
     #: Whether some window is explained by a nearer version of the same piece.
@@ -150,6 +153,12 @@ class Run:
         before = [(start, similarity) for start, similarity in reversed(heard) if start < self.first_s]
         return _reached(before, self.first_s, calibration), _reached(after, self.last_s, calibration)
 
+    def _edge(self, guess_s: float, window_s: float, calibration: Calibration, *, ending: bool) -> float:
+        if calibration.slope is None:
+            return guess_s
+        windows = sorted((start, hit.similarity) for start, (_, hit) in self.recent.items() if hit is not None)
+        return place_edge(windows, guess_s=guess_s, window_s=window_s, slope=calibration.slope, ending=ending)
+
     def as_match(
         self,
         *,
@@ -172,14 +181,14 @@ class Run:
             raise ValueError("a candidate is not a match")
         covered_s = COVERED_SHARE * window_s + hop_s / 2
         first_s, last_s = self.extent(calibration)
-        start_s = first_s + window_s - covered_s
+        start_s = self._edge(first_s + window_s - covered_s, window_s, calibration, ending=False)
         if first_s <= heard_s[0] and self._fills(first_s):
             start_s = first_s
         start_s = max(start_s, self.line.origin_s)
         reference_start_s = max(self.line.reference_at(start_s), 0.0)
         if self.known_start is not None:
             start_s, reference_start_s = self.known_start
-        end_s = last_s + covered_s
+        end_s = self._edge(last_s + covered_s, window_s, calibration, ending=True)
         if last_s >= heard_s[1] and self._fills(last_s):
             end_s = last_s + window_s
         if duration_s is not None:

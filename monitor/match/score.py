@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.errors import ConfigError
+from monitor.match.edge import Slope
 
 #: A window can say at most so much: one perfect window is never a match, one lost window never ends one.
 MOST_FOR_NATS = 8.0
@@ -50,6 +51,7 @@ class Calibration:
     nats: NDArray[np.float64]
     edge_nats: NDArray[np.float64] | None = None
     masked_nats: NDArray[np.float64] | None = None
+    slope: Slope | None = None
 
     @property
     def hypotheses(self) -> tuple[NDArray[np.float64], ...]:
@@ -106,7 +108,17 @@ def _from_content(content: Mapping[str, Any]) -> Calibration:
         edge_nats=(
             from_histograms(edges=edges, same=same["all"], other=density["other"]).nats if "other" in density else None
         ),
+        slope=_slope(content["slope"]) if "slope" in content else None,
     )
+
+
+def _slope(content: Mapping[str, Any]) -> Slope:
+    shares, ratios, deviations = (
+        np.asarray(content[name], dtype=np.float64) for name in ("shares", "ratios", "deviations")
+    )
+    if not len(shares) == len(ratios) == len(deviations) or not np.all(np.diff(shares) > 0) or deviations.min() <= 0:
+        raise ValueError("the slope needs ascending shares, with a ratio and a deviation above 0 for each")
+    return Slope(shares=shares, ratios=ratios, deviations=deviations)
 
 
 def from_histograms(

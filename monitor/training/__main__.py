@@ -11,9 +11,9 @@ from pathlib import Path
 
 from monitor.embed.fingerprint import MODELS, FrontEnd
 from monitor.errors import MonitorError
-from monitor.training import corpus, export, lines, measure, train
+from monitor.training import corpus, edges, export, lines, measure, train
 
-_STEPS = ("corpus", "train", "export", "measure", "lines")
+_STEPS = ("corpus", "train", "export", "measure", "lines", "edges")
 
 
 def main() -> int:
@@ -48,6 +48,8 @@ def main() -> int:
             measure.measure(corpus.load(cache), arguments.models, seed=seed, threads=arguments.threads, say=_say)
         if "lines" in chosen:
             lines.measure_lines(corpus.load(cache), arguments.models, seed=seed, threads=arguments.threads, say=_say)
+        if "edges" in chosen:
+            edges.measure_edges(corpus.load(cache), arguments.models, seed=seed, threads=arguments.threads, say=_say)
     except MonitorError as error:
         sys.stderr.write(f"monitor.training: {error}\n")
         return error.exit_code

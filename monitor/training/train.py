@@ -30,7 +30,7 @@ _WEIGHT_DECAY = 0.02
 _WARM_UP_STEPS = 100
 _AVERAGE = 0.995
 #: The stages: the share of the budget at which each ends, what it is trained on, and the rate that it cools down from.
-_STAGES: tuple[tuple[float, Reach, float], ...] = ((0.3, NARROW, 1.0), (0.5, WIDE, 0.8), (1.0, CROSSED, 0.8))
+_STAGES: tuple[tuple[float, Reach, float], ...] = ((0.375, NARROW, 1.0), (0.625, WIDE, 0.8), (1.0, CROSSED, 0.8))
 #: Clean windows this alike (cosine of standardised log power) are taken for repeats of one sound, not for negatives.
 _REPEAT = 0.93
 _TELL_STEPS = 25

@@ -1,0 +1,107 @@
+"""Which second of a recording plays: music repeats itself, and a line that fits is not yet the line that fits best.
+
+All placements of an airing's windows in the whole reference are compared by their mean similarity. Exact repetitions
+cannot be told apart, and the line stays where it is; of others, even very alike ones, the right one is nearer over the
+length of the airing, by a paired comparison window by window.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.match.line import Floats, Line, Plane
+
+#: What a difference of 1 in similarity, for one window that is all news, says for the nearer of two placements.
+_NATS_PER_SIMILARITY = 25.0
+#: One window cannot say more than such a difference.
+_LARGEST_DIFFERENCE = 0.3
+#: So much must speak for another placement, and each window on average so much: grids lie differently on repetitions.
+_BETTER_NATS = 3.0
+_BETTER_SIMILARITY = 0.012
+#: Fewer windows than these do not tell repetitions apart.
+_LEAST_WINDOWS = 5
+_PEAKS = 12
+_SAME_TEMPO_RATIO = 0.004
+#: Half-way between two windows even the right recording is less like the vector between them: by a quarter of this.
+_BETWEEN_LOSS = 0.2
+_FINE_COLUMNS = np.arange(-1.0, 1.01, 0.25)
+_FINE_TEMPI = np.array([-0.01, 0.0, 0.01])
+
+
+def better_line(
+    plane: Plane, line: Line, *, first_s: float, last_s: float, window_s: float, window_weight: float
+) -> Line | None:
+    """The line on which the windows from `first_s` to `last_s` are clearly nearer to the reference than on `line`.
+
+    `plane` holds the whole reference; None if no other line is better.
+    """
+    rows = np.flatnonzero((plane.window_starts_s >= first_s) & (plane.window_starts_s <= last_s))
+    rows = rows[~np.all(np.isnan(plane.similarities[rows]), axis=1)]
+    if len(rows) < _LEAST_WINDOWS:
+        return None
+    starts_s, similarities = plane.window_starts_s[rows], np.nan_to_num(plane.similarities[rows])
+    neighbours = np.einsum("rd,rd->r", plane.vectors[:-1], plane.vectors[1:])
+    own = _along(similarities, neighbours, _columns(plane, line, starts_s)[np.newaxis])[0]
+    best: tuple[float, Line, Floats] | None = None
+    tempi_tried = {line.tempo_ratio} if abs(line.tempo_ratio - 1.0) < _SAME_TEMPO_RATIO else {1.0, line.tempo_ratio}
+    for tempo_ratio in tempi_tried:
+        for column in _peaks(similarities, (starts_s - starts_s[0]) * (tempo_ratio / plane.reference_hop_s)):
+            tempi = np.repeat(tempo_ratio + _FINE_TEMPI, len(_FINE_COLUMNS))
+            middle_s = float(starts_s[0] + starts_s[-1]) / 2
+            middle_column = column + (middle_s - starts_s[0]) * tempo_ratio / plane.reference_hop_s
+            middles = np.tile(middle_column + _FINE_COLUMNS, len(_FINE_TEMPI))
+            columns = middles[:, np.newaxis] + tempi[:, np.newaxis] * (starts_s - middle_s) / plane.reference_hop_s
+            found = _along(similarities, neighbours, columns)
+            means = found.mean(axis=1)
+            top = int(np.argmax(means))
+            if best is None or means[top] > best[0]:
+                reference_s = plane.reference_start_s + middles[top] * plane.reference_hop_s
+                other = Line(origin_s=middle_s - reference_s / tempi[top], tempo_ratio=float(tempi[top]))
+                best = (float(means[top]), other, found[top])
+    if best is None:
+        return None
+    _, other, theirs = best
+    apart_s = max(abs(other.reference_at(end_s) - line.reference_at(end_s)) for end_s in (first_s, last_s))
+    differences = np.clip(theirs - own, -_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE)
+    nats = float(differences.sum()) * _NATS_PER_SIMILARITY * window_weight
+    better = nats >= _BETTER_NATS and float(differences.mean()) >= _BETTER_SIMILARITY
+    return other if better and apart_s > window_s / 2 else None
+
+
+def _columns(plane: Plane, line: Line, starts_s: Floats) -> Floats:
+    reference_s = line.tempo_ratio * (starts_s - line.origin_s)
+    return np.asarray((reference_s - plane.reference_start_s) / plane.reference_hop_s)
+
+
+def _peaks(similarities: Floats, steps: Floats) -> list[int]:
+    """First columns of the placements with the largest mean similarity, none beside a larger one."""
+    width = similarities.shape[1]
+    offsets: NDArray[np.intp] = np.rint(steps).astype(np.intp)
+    padded = np.pad(similarities, ((0, 0), (width, int(offsets.max()) + 1)))
+    first = np.arange(-len(offsets) // 2, width)
+    sums = np.zeros(len(first))
+    for row, offset in zip(padded, offsets.tolist(), strict=True):
+        sums += row[width + first[0] + offset : width + first[0] + offset + len(first)]
+    peaks: list[int] = []
+    for _ in range(_PEAKS):
+        top = int(np.argmax(sums))
+        peaks.append(int(first[top]))
+        sums[max(0, top - 2) : top + 3] = -np.inf
+    return peaks
+
+
+def _along(similarities: Floats, neighbours: Floats, columns: Floats) -> Floats:
+    """Similarities at fractional columns, (L, W): with the vector that lies between two neighbouring windows.
+
+    0 where the reference has no such second.
+    """
+    lower = np.floor(columns).astype(np.intp)
+    part = columns - lower
+    inside = (lower >= 0) & (lower < similarities.shape[1] - 1)
+    lower = np.where(inside, lower, 0)
+    rows = np.arange(similarities.shape[0])
+    mixed = (1 - part) * similarities[rows, lower] + part * similarities[rows, lower + 1]
+    squared = (1 - part) ** 2 + part**2 + 2 * part * (1 - part) * neighbours[lower]
+    expected = np.sqrt(np.maximum(squared, 0.25)) * (1 - _BETWEEN_LOSS * part * (1 - part))
+    return np.where(inside, mixed / expected, 0.0)
