@@ -7,6 +7,8 @@ length of the airing, by a paired comparison window by window.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,26 +44,15 @@ def better_line(
         return None
     starts_s, similarities = plane.window_starts_s[rows], np.nan_to_num(plane.similarities[rows])
     neighbours = np.einsum("rd,rd->r", plane.vectors[:-1], plane.vectors[1:])
-    own = _along(similarities, neighbours, _columns(plane, line, starts_s)[np.newaxis])[0]
-    best: tuple[float, Line, Floats] | None = None
-    tempi_tried = {line.tempo_ratio} if abs(line.tempo_ratio - 1.0) < _SAME_TEMPO_RATIO else {1.0, line.tempo_ratio}
-    for tempo_ratio in tempi_tried:
-        for column in _peaks(similarities, (starts_s - starts_s[0]) * (tempo_ratio / plane.reference_hop_s)):
-            tempi = np.repeat(tempo_ratio + _FINE_TEMPI, len(_FINE_COLUMNS))
-            middle_s = float(starts_s[0] + starts_s[-1]) / 2
-            middle_column = column + (middle_s - starts_s[0]) * tempo_ratio / plane.reference_hop_s
-            middles = np.tile(middle_column + _FINE_COLUMNS, len(_FINE_TEMPI))
-            columns = middles[:, np.newaxis] + tempi[:, np.newaxis] * (starts_s - middle_s) / plane.reference_hop_s
-            found = _along(similarities, neighbours, columns)
-            means = found.mean(axis=1)
-            top = int(np.argmax(means))
-            if best is None or means[top] > best[0]:
-                reference_s = plane.reference_start_s + middles[top] * plane.reference_hop_s
-                other = Line(origin_s=middle_s - reference_s / tempi[top], tempo_ratio=float(tempi[top]))
-                best = (float(means[top]), other, found[top])
-    if best is None:
-        return None
-    _, other, theirs = best
+    search = functools.partial(_finest, plane, starts_s, similarities, neighbours)
+    _, own = search(line)
+    tempi = {line.tempo_ratio} if abs(line.tempo_ratio - 1.0) < _SAME_TEMPO_RATIO else {1.0, line.tempo_ratio}
+    found = [
+        search(Line(origin_s=float(starts_s[0]) - _reference_s(plane, column) / tempo_ratio, tempo_ratio=tempo_ratio))
+        for tempo_ratio in sorted(tempi)
+        for column in _peaks(similarities, (starts_s - starts_s[0]) * (tempo_ratio / plane.reference_hop_s))
+    ]
+    other, theirs = max(found, key=lambda pair: float(pair[1].mean()))
     apart_s = max(abs(other.reference_at(end_s) - line.reference_at(end_s)) for end_s in (first_s, last_s))
     differences = np.clip(theirs - own, -_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE)
     nats = float(differences.sum()) * _NATS_PER_SIMILARITY * window_weight
@@ -69,9 +60,24 @@ def better_line(
     return other if better and apart_s > window_s / 2 else None
 
 
-def _columns(plane: Plane, line: Line, starts_s: Floats) -> Floats:
-    reference_s = line.tempo_ratio * (starts_s - line.origin_s)
-    return np.asarray((reference_s - plane.reference_start_s) / plane.reference_hop_s)
+def _finest(
+    plane: Plane, starts_s: Floats, similarities: Floats, neighbours: Floats, line: Line
+) -> tuple[Line, Floats]:
+    """The best of the lines close to one, with the similarities of its windows."""
+    middle_s = float(starts_s[0] + starts_s[-1]) / 2
+    middle = (line.reference_at(middle_s) - plane.reference_start_s) / plane.reference_hop_s
+    tempi = np.repeat(line.tempo_ratio + _FINE_TEMPI, len(_FINE_COLUMNS))
+    middles = np.tile(middle + _FINE_COLUMNS, len(_FINE_TEMPI))
+    columns = middles[:, np.newaxis] + tempi[:, np.newaxis] * (starts_s - middle_s) / plane.reference_hop_s
+    found = _along(similarities, neighbours, columns)
+    top = int(np.argmax(found.mean(axis=1)))
+    tempo_ratio = float(tempi[top])
+    origin_s = middle_s - _reference_s(plane, float(middles[top])) / tempo_ratio
+    return Line(origin_s=origin_s, tempo_ratio=tempo_ratio), found[top]
+
+
+def _reference_s(plane: Plane, column: float) -> float:
+    return plane.reference_start_s + column * plane.reference_hop_s
 
 
 def _peaks(similarities: Floats, steps: Floats) -> list[int]:
