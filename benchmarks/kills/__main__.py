@@ -44,7 +44,8 @@ def main() -> int:
     except MonitorError as error:
         print(f"benchmarks.kills: {error}", file=sys.stderr)
         return error.exit_code
-    passed = run.nothing_lost(outcome.figures) and run.killed_enough(outcome.figures)
+    in_pieces = outcome.figures["airings"]["missed in pieces"]
+    passed = run.nothing_lost(outcome.figures) and not in_pieces and run.killed_enough(outcome.figures)
     _show(outcome, passed=passed, as_json=args.json)
     return 0 if passed else 1
 
@@ -90,7 +91,8 @@ def _show(outcome: Outcome, *, passed: bool, as_json: bool) -> None:
             airing, lasted_s = one.aired.airing, one.aired.end_s - one.aired.start_s
             print(
                 f"{one.verdict}: {airing.station} {airing.reference_id} at {one.aired.start_s:.1f} for "
-                f"{lasted_s:.1f} s, heard {one.heard_s:.1f} s, {len(one.rows)} rows{at}"
+                f"{lasted_s:.1f} s, heard {one.heard_s:.1f} s ({one.longest_s:.1f} s in one piece), "
+                f"{len(one.rows)} rows{at}"
             )
     for row in outcome.strays:
         print(f"never aired: {row.reference_id} on {row.stream} at {row.start_s:.1f} to {row.end_s:.1f} ({row.state})")

@@ -24,6 +24,8 @@ class Judged:
 
     aired: Aired
     heard_s: float
+    #: The longest piece of it between two gaps.
+    longest_s: float
     rows: tuple[Found, ...]
     #: From where the undisturbed round had it; None where there is not one row.
     position_error_s: float | None
@@ -39,7 +41,8 @@ class Judged:
         if len(self.rows) > 1:
             return "twice"
         if not self.rows:
-            return "missed" if self.owed else "too short"
+            # What speaks for an airing that is not announced yet dies with the process.
+            return "missed" if self.longest_s >= LEAST_HEARD_S else "missed in pieces" if self.owed else "too short"
         exact = self.position_error_s is not None and abs(self.position_error_s) <= POSITION_S
         return "found" if exact else "elsewhere" if self.owed else "too short"
 
@@ -72,6 +75,9 @@ def judge(
             Judged(
                 aired=one,
                 heard_s=one.end_s - one.start_s - union_s(spans),
+                longest_s=max(
+                    (end_s - start_s for start_s, end_s in _between(spans, one.start_s, one.end_s)), default=0.0
+                ),
                 rows=rows,
                 position_error_s=None if at_s is None else at_s - expected_s,
             )
