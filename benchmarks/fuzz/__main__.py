@@ -27,7 +27,7 @@ from benchmarks.fuzz.mutation import mutated
 from benchmarks.fuzz.targets import Target
 
 #: A case that takes longer is a defect too.
-SLOW_S = 30.0
+SLOW_S = 60.0
 #: ffmpeg takes seconds where all others take milliseconds: it gets so much of the time.
 _STREAM_SHARE = 0.3
 _BATCH_S = 0.5

@@ -20,7 +20,7 @@ from monitor.demo import station
 from monitor.demo.instruments import SAMPLE_RATE_HZ
 from monitor.errors import SourceError
 
-_CASE_S = 20.0
+_CASE_S = 90.0
 _LISTEN_S = 4.0
 _REQUEST_BYTES = 1 << 16
 _ICY_BYTES = 2000
