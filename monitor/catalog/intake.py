@@ -218,7 +218,8 @@ def _result(
 
 
 def _stored(item: LoadItem, status: LoadStatus, recording: Recording, reason: str | None = None) -> LoadResult:
-    return _result(item, status, reason, duration_s=recording.duration_s, windows=len(recording.kept))
+    said = "; ".join(part for part in (reason, recording.warning) if part)
+    return _result(item, status, said or None, duration_s=recording.duration_s, windows=len(recording.kept))
 
 
 def _duplicate(item: LoadItem, other: str) -> LoadResult:

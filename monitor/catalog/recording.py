@@ -18,6 +18,7 @@ from monitor.audio.decode import decode_file
 from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.audio.window import Spans
 from monitor.catalog.index import MAX_WINDOWS, damaged
+from monitor.catalog.sameness import sameness
 from monitor.embed import Embedder
 from monitor.errors import InputError
 from monitor.types import Samples, Vectors
@@ -38,6 +39,8 @@ class Recording:
     vectors: Vectors
     #: SHA-256 (hex) of the samples as 16-bit integers at the embedder's rate.
     audio_sha256: str
+    #: What whoever loads it should know of its sound.
+    warning: str | None = None
 
 
 async def read_recording(
@@ -83,12 +86,15 @@ async def read_recording(
     made = np.concatenate(vectors) if vectors else np.empty((0, embedder.dimension), dtype=np.float32)
     if damaged(made).any():
         raise InputError(f"{path}: model {embedder.model_id} gives vectors that are none; please report this file")
+    numbers = np.concatenate(kept) if kept else np.empty(0, dtype=np.int64)
+    alike = await asyncio.to_thread(sameness, numbers, made, hop_s=embedder.hop_s) if len(made) else None
     return Recording(
         duration_s=samples / embedder.sample_rate_hz,
         windows=windows,
-        kept=np.concatenate(kept) if kept else np.empty(0, dtype=np.int64),
+        kept=numbers,
         vectors=made,
         audio_sha256=digest.hexdigest(),
+        warning=alike.warning if alike else None,
     )
 
 
