@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -29,6 +30,14 @@ _SERVERS_STOP_S = 30.0
 _HEARING_TIMEOUT_S = 60.0
 _POLL_S = 0.3
 _HEARD_SQL = "SELECT name FROM streams WHERE state IN ('receiving', 'silent') AND since >= to_timestamp(%s)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """The end of a command that was refused."""
+
+    status: int
+    said: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,23 +62,35 @@ class Program:
         decoded: dict[str, Any] = json.loads(answer)
         return decoded
 
+    async def refused(self, *words: str) -> Refused:
+        """What a command says that is refused at once."""
+        process = await self._start(*words, output=asyncio.subprocess.PIPE)
+        _, said = await process.communicate()
+        return Refused(status=await process.wait(), said=said.decode(errors="replace"))
+
     @contextlib.asynccontextmanager
-    async def daemon(self, log: Path) -> AsyncIterator[Daemon]:
-        """`monitor run`, whose words go to the file `log`; afterwards it has ended, however this was left."""
+    async def daemon(self, log: Path, *, environment: Mapping[str, str] | None = None) -> AsyncIterator[Daemon]:
+        """`monitor run`, whose words go to the file `log`; afterwards it has ended, however this was left.
+
+        `environment` comes on top of ours.
+        """
         with log.open("wb") as output:
-            daemon = Daemon(await self._start("run", output=output.fileno()), log)
+            daemon = Daemon(await self._start("run", output=output.fileno(), environment=environment or {}), log)
         try:
             yield daemon
         finally:
             await daemon.stop()
 
-    async def _start(self, *words: str, output: int) -> asyncio.subprocess.Process:
+    async def _start(
+        self, *words: str, output: int, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "monitor", *words, "-c", str(self.config), "--data-dir", str(self.data_dir)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={name: value for name, value in os.environ.items() if not name.startswith("MONITOR_")},
+            env={name: value for name, value in os.environ.items() if not name.startswith("MONITOR_")}
+            | dict(environment),
             # Ctrl-C is its owner's to hear, who then ends it in order.
             start_new_session=True,
         )
@@ -90,9 +111,18 @@ class Daemon:
         return self._process.pid
 
     @property
+    def has_ended(self) -> bool:
+        """However it did."""
+        return self._process.returncode is not None
+
+    @property
     def stopped_well(self) -> bool:
         """True if it has ended in time and with status 0."""
         return self.stopped_after_s is not None and self._process.returncode == 0
+
+    async def ended(self) -> int:
+        """Its status, once it has ended by itself or by another's hand."""
+        return await self._process.wait()
 
     def check(self) -> None:
         """Raises MonitorError with its last words if it has ended."""
@@ -141,9 +171,14 @@ async def servers(data_dir: Path) -> AsyncIterator[str]:
         async with embedded(data_dir, linger_s=_LINGER_S) as addresses:
             yield addresses.postgres_dsn
     finally:
-        with contextlib.suppress(TimeoutError, FileNotFoundError):
-            async with asyncio.timeout(_SERVERS_STOP_S):
-                await _until_unlocked(data_dir / KEEPER_LOCK)
+        await until_servers_ended(data_dir)
+
+
+async def until_servers_ended(data_dir: Path) -> None:
+    """They have, or half a minute has passed."""
+    with contextlib.suppress(TimeoutError, FileNotFoundError):
+        async with asyncio.timeout(_SERVERS_STOP_S):
+            await _until_unlocked(data_dir / KEEPER_LOCK)
 
 
 async def _until_unlocked(path: Path) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from benchmarks.faults.receiver import Receiver, receiving
 from monitor.alert.attempt import Endpoint
 from monitor.alert.delivery import Deliverer
 from monitor.errors import DeliveryReason
 from monitor.record.outbox import Outbox
 from monitor.record.store import Store
 from monitor.types import EndpointState, MatchState
-from tests.integration.alert.receiver import Receiver, receiving
 from tests.integration.record.events import EVENING_S, make_event, make_match
 
 SCHEDULE_S = (10.0, 100.0)

@@ -14,13 +14,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from monitor.alert.attempt import Endpoint
-from monitor.alert.delivery import Deliverer
-from monitor.errors import ConfigError, DeliveryReason, UnreachableError
-from monitor.record.outbox import Outbox
-from monitor.record.rows import Delivery, DeliveryState
-from tests.integration.alert.conftest import SCHEDULE_S, Clock, Counts, Record, Run, deliverer_tasks, eventually
-from tests.integration.alert.receiver import (
+from benchmarks.faults.receiver import (
     Answer,
     Receiver,
     flood,
@@ -31,6 +25,12 @@ from tests.integration.alert.receiver import (
     status,
     trickle,
 )
+from monitor.alert.attempt import Endpoint
+from monitor.alert.delivery import Deliverer
+from monitor.errors import ConfigError, DeliveryReason, UnreachableError
+from monitor.record.outbox import Outbox
+from monitor.record.rows import Delivery, DeliveryState
+from tests.integration.alert.conftest import SCHEDULE_S, Clock, Counts, Record, Run, deliverer_tasks, eventually
 
 KEY = b"0123456789abcdef01234567"
 OLD_KEY = b"the key before this one"

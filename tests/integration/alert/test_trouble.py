@@ -21,16 +21,7 @@ from typing import Any
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from monitor.alert.attempt import Endpoint
-from monitor.alert.delivery import Deliverer
-from monitor.errors import ConfigError, DeliveryReason
-from monitor.record.endpoints import Endpoints
-from monitor.record.outbox import Outbox
-from monitor.record.rows import DeliveryState
-from monitor.record.store import Store
-from monitor.types import EndpointState, MatchState
-from tests.integration.alert.conftest import Clock, Counts, Record, Run, deliverer_tasks, eventually
-from tests.integration.alert.receiver import (
+from benchmarks.faults.receiver import (
     Receiver,
     Request,
     endless_head,
@@ -42,6 +33,15 @@ from tests.integration.alert.receiver import (
     status,
     trickle,
 )
+from monitor.alert.attempt import Endpoint
+from monitor.alert.delivery import Deliverer
+from monitor.errors import ConfigError, DeliveryReason
+from monitor.record.endpoints import Endpoints
+from monitor.record.outbox import Outbox
+from monitor.record.rows import DeliveryState
+from monitor.record.store import Store
+from monitor.types import EndpointState, MatchState
+from tests.integration.alert.conftest import Clock, Counts, Record, Run, deliverer_tasks, eventually
 from tests.integration.record.events import life, make_match
 
 LIFE = (MatchState.PROVISIONAL, MatchState.CONFIRMED, MatchState.ENDED)

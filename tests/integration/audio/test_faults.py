@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from benchmarks.faults import behaviours
+from benchmarks.faults.station import Request, Station, dumb, icecast, on_air
 from monitor.audio.ffmpeg import FfmpegProgram, find_ffmpeg
 from monitor.audio.source import SourceOptions, open_source
 from monitor.daemon.stream import Settings, Stream
 from monitor.errors import StreamReason
 from monitor.metrics import Metrics
 from monitor.types import Gap, StreamState, StreamStatus
-from tests.faulty import faults
-from tests.faulty.station import Request, Station, dumb, icecast, on_air
 from tests.unit.daemon.test_pipeline import Model
 
 OPTIONS = SourceOptions(connect_timeout_s=5.0, stall_timeout_s=1.5)
@@ -93,9 +93,9 @@ async def check(life: Life, state: StreamState, reasons: set[str | None], no_chi
     assert (StreamState.BACKING_OFF, StreamReason.BUG) not in life.statuses
 
 
-@pytest.mark.parametrize("answer", faults.ANSWERS)
+@pytest.mark.parametrize("answer", behaviours.ANSWERS)
 async def test_what_servers_say_instead(station, ffmpeg, no_child_left, answer):
-    behaviour, reason = faults.ANSWERS[answer]
+    behaviour, reason = behaviours.ANSWERS[answer]
     url = station.add(f"/{answer}", behaviour)
     await check(Life([url], ffmpeg), BACKING_OFF, {reason}, no_child_left)
 
@@ -104,9 +104,9 @@ def sound(make, name: str, *, of: str = "sine=440:d=20", options: tuple[str, ...
     return make(name, "-f", "lavfi", "-i", of, *options).read_bytes()
 
 
-def table(mp3: bytes, make) -> dict[str, tuple[faults.Behaviour, StreamState, set[str | None]]]:
+def table(mp3: bytes, make) -> dict[str, tuple[behaviours.Behaviour, StreamState, set[str | None]]]:
     """Fault, the state that it must lead to, and the reasons that are right for it."""
-    half = mp3[: 8 * faults.BYTES_PER_S]
+    half = mp3[: 8 * behaviours.BYTES_PER_S]
     low = sound(make, "low.mp3", options=("-ar", "22050", "-ac", "1", "-b:a", "48k"))
     wide = sound(make, "wide.mp3", options=("-ar", "44100", "-ac", "2", "-b:a", "64k"))
     other = sound(make, "other.aac", options=("-ar", "48000", "-c:a", "aac"))
@@ -115,19 +115,19 @@ def table(mp3: bytes, make) -> dict[str, tuple[faults.Behaviour, StreamState, se
     clipped = sound(make, "clipped.mp3", of="aevalsrc=clip(9*sin(880*t)\\,-1\\,1):d=20", options=("-b:a", "48k"))
     return {
         "says nothing": (dumb, BACKING_OFF, {"timeout"}),
-        "trickles from the start": (faults.trickle(mp3), BACKING_OFF, {"timeout"}),
-        "trickles after audio": (faults.trickle(mp3, after_bytes=len(half)), StreamState.STALLED, {"stalled"}),
+        "trickles from the start": (behaviours.trickle(mp3), BACKING_OFF, {"timeout"}),
+        "trickles after audio": (behaviours.trickle(mp3, after_bytes=len(half)), StreamState.STALLED, {"stalled"}),
         "stalls": (icecast(mp3, bytes_per_s=6000, live_bytes=6000, then_stall=True), StreamState.STALLED, {"stalled"}),
-        "cut within a frame": (faults.cut(mp3, len(half) + 77), BACKING_OFF, {"ended"}),
-        "garbage": (faults.garbage(), BACKING_OFF, {"undecodable", "no_audio", "timeout"}),
-        "garbage after audio": (faults.garbage(half), BACKING_OFF, {"stalled", "ended"}),
-        "another rate": (faults.change(half, low), RECEIVING, {None}),
-        "other channels": (faults.change(half, wide), RECEIVING, {None}),
-        "another codec": (faults.change(half, other), BACKING_OFF, {"stalled", "ended"}),
-        "expired segments": (faults.playlist("gone1.aac", "gone2.aac"), BACKING_OFF, {"not_found", "timeout"}),
-        "silence": (faults.change(still), SILENT, {None}),
-        "an offset": (faults.change(offset, kind="audio/wav"), SILENT, {None}),
-        "clipping": (faults.change(clipped), RECEIVING, {None}),
+        "cut within a frame": (behaviours.cut(mp3, len(half) + 77), BACKING_OFF, {"ended"}),
+        "garbage": (behaviours.garbage(), BACKING_OFF, {"undecodable", "no_audio", "timeout"}),
+        "garbage after audio": (behaviours.garbage(half), BACKING_OFF, {"stalled", "ended"}),
+        "another rate": (behaviours.change(half, low), RECEIVING, {None}),
+        "other channels": (behaviours.change(half, wide), RECEIVING, {None}),
+        "another codec": (behaviours.change(half, other), BACKING_OFF, {"stalled", "ended"}),
+        "expired segments": (behaviours.playlist("gone1.aac", "gone2.aac"), BACKING_OFF, {"not_found", "timeout"}),
+        "silence": (behaviours.change(still), SILENT, {None}),
+        "an offset": (behaviours.change(offset, kind="audio/wav"), SILENT, {None}),
+        "clipping": (behaviours.change(clipped), RECEIVING, {None}),
     }
 
 

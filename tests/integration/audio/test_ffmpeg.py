@@ -13,11 +13,11 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
+from benchmarks.faults import station as behaviours
+from benchmarks.faults.station import icecast, on_air, until
 from monitor.audio.ffmpeg import LAST_WORDS, QUIET, find_ffmpeg, running
 from monitor.audio.source import SourceOptions, open_source
 from monitor.errors import ConfigError
-from tests.faulty import station as behaviours
-from tests.faulty.station import icecast, on_air, until
 
 
 def test_the_system_comes_first_then_the_wheel(tmp_path, monkeypatch):

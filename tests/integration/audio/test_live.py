@@ -12,10 +12,10 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from benchmarks.faults.station import on_air, until
 from monitor.audio.decode import decode_file
 from monitor.audio.source import SourceOptions
 from monitor.errors import StreamReason
-from tests.faulty.station import on_air, until
 from tests.integration.audio.rtsp import rtsp_server
 from tests.integration.audio.test_source import RATE, Heard, check_axis, listen
 

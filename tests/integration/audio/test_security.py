@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 import imageio_ffmpeg
 import pytest
 
+from benchmarks.faults.behaviours import digest, playlist
+from benchmarks.faults.station import Station, content, file, icecast, on_air, redirect, until
 from monitor.audio.egress import Egress
 from monitor.audio.ffmpeg import find_ffmpeg
 from monitor.audio.relay import relaying
 from monitor.audio.source import SourceOptions, open_source
 from monitor.errors import StreamReason
-from tests.faulty.faults import digest, playlist
-from tests.faulty.station import Station, content, file, icecast, on_air, redirect, until
 from tests.integration.audio.conftest import children
 from tests.integration.audio.rtsp import rtsp_server
 from tests.integration.audio.test_source import RATE, listen

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from benchmarks.faults import station as behaviours
+from benchmarks.faults.station import Station, content, icecast, on_air, redirect, status
 from monitor.audio.decode import decode_file
 from monitor.audio.source import SourceOptions, open_source
 from monitor.errors import SourceError, StreamReason
 from monitor.types import Chunk
-from tests.faulty import station as behaviours
-from tests.faulty.station import Station, content, icecast, on_air, redirect, status
 
 RATE = 8000
 OPTIONS = SourceOptions(connect_timeout_s=30.0, stall_timeout_s=15.0)

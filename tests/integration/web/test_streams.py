@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.faults.station import icecast, on_air
 from monitor.audio.source import SourceOptions
 from monitor.web.trial import tried
-from tests.faulty.station import icecast, on_air
 from tests.integration.catalog.sound import write_melody
 from tests.integration.web.conftest import Site, until
 

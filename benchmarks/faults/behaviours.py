@@ -1,4 +1,4 @@
-"""Ways in which a station fails, each a behaviour of `tests.faulty.station`: add one under a path and listen to it."""
+"""Ways in which a station fails, each a behaviour of `station`: add one under a path and listen to it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import urllib.request
 from hashlib import md5
 
-from tests.faulty.station import Behaviour, Request, content, icecast, redirect, status
+from benchmarks.faults.station import Behaviour, Request, content, icecast, redirect, status
 
 #: Of the audio that stations of the table send.
 BYTES_PER_S = 6000
@@ -33,16 +33,21 @@ def cut(audio: bytes, at_bytes: int) -> Behaviour:
 
 def garbage(audio: bytes = b"", *, seed: int = 1) -> Behaviour:
     """Good audio, if any, then noise of all bytes in real time for ever."""
-    chance = random.Random(seed)
 
     async def behave(request: Request) -> None:
         await request.answer("200 OK", {"Content-Type": "audio/mpeg", "Connection": "close"}, audio)
-        while True:
-            request.writer.write(chance.randbytes(BYTES_PER_S // 10))
-            await request.writer.drain()
-            await asyncio.sleep(0.1)
+        await noise(request, seed=seed)
 
     return behave
+
+
+async def noise(request: Request, *, seed: int = 1) -> None:
+    """All bytes by chance, in real time for ever, on a line that is open."""
+    chance = random.Random(seed)
+    while True:
+        request.writer.write(chance.randbytes(BYTES_PER_S // 10))
+        await request.writer.drain()
+        await asyncio.sleep(0.1)
 
 
 def change(*parts: bytes, kind: str = "audio/mpeg", pause_s: float = 0.5) -> Behaviour:

@@ -40,9 +40,16 @@ class Receiver:
     connections: int = 0
     #: Connections that the other side closed before the answer ended.
     abandoned: int = 0
+    _open: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    def hang_up(self) -> None:
+        """No connection is kept alive."""
+        for writer in self._open:
+            writer.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._open.add(writer)
         with contextlib.suppress(asyncio.IncompleteReadError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -78,6 +85,7 @@ async def receiving(*, tls: ssl.SSLContext | None = None) -> AsyncIterator[Recei
             pass
         finally:
             writer.close()
+            receiver._open.discard(writer)
             tasks.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
@@ -105,7 +113,7 @@ def status(code: int, body: bytes = b"", **headers: str) -> Answer:
     return answer
 
 
-async def hang(writer: asyncio.StreamWriter) -> None:
+async def hang(_writer: asyncio.StreamWriter) -> None:
     """Take the request and never answer."""
     await asyncio.Event().wait()
 
@@ -152,6 +160,6 @@ async def garbage(writer: asyncio.StreamWriter) -> None:
     writer.write(b"220 mail.example ESMTP\r\n\r\n")
 
 
-async def hang_up(writer: asyncio.StreamWriter) -> None:
+async def hang_up(_writer: asyncio.StreamWriter) -> None:
     """Close without an answer."""
     raise ConnectionResetError

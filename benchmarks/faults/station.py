@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -47,6 +48,41 @@ class Station:
     #: Directories whose files are served under a path that ends with a slash.
     directories: dict[str, Path] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    _tls: ssl.SSLContext | None = None
+    _server: asyncio.Server | None = None
+    _serving: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def open(self, listener: socket.socket | None = None) -> None:
+        """Listen: with that socket, else on `port`, any one if it is 0."""
+        if listener is None:
+            self._server = await asyncio.start_server(self._connected, self.host, self.port, ssl=self._tls)
+        else:
+            self._server = await asyncio.start_server(self._connected, sock=listener, ssl=self._tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    @contextlib.asynccontextmanager
+    async def closed(self) -> AsyncIterator[None]:
+        """Nobody listens on the port as long as the block lasts."""
+        assert self._server is not None
+        self._server.close()
+        try:
+            yield
+        finally:
+            await self.open()
+
+    async def close(self) -> None:
+        """Nobody listens any more, and nobody is served."""
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._serving):
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self.serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     def url(self, path: str, *, credentials: str = "") -> str:
         return f"{self.scheme}://{credentials}{self.host}:{self.port}{path}"
@@ -84,25 +120,16 @@ class Station:
 
 
 @contextlib.asynccontextmanager
-async def on_air(*, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> AsyncIterator[Station]:
-    station = Station(scheme="https" if tls else "http", host=host)
-    handlers: set[asyncio.Task[None]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(station.serve(reader, writer))
-        handlers.add(task)
-        task.add_done_callback(handlers.discard)
-
-    server = await asyncio.start_server(connected, station.host, 0, ssl=tls)
-    station.port = server.sockets[0].getsockname()[1]
+async def on_air(
+    *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", listener: socket.socket | None = None
+) -> AsyncIterator[Station]:
+    """`listener` is a bound socket, of another network namespace say; without it any port of `host`."""
+    station = Station(scheme="https" if tls else "http", host=host, _tls=tls)
+    await station.open(listener)
     try:
         yield station
     finally:
-        server.close()
-        for task in list(handlers):
-            task.cancel()
-        await asyncio.gather(*handlers, return_exceptions=True)
-        await server.wait_closed()
+        await station.close()
 
 
 async def until(happened: Callable[[], bool], *, limit_s: float = 120.0) -> None:
@@ -121,6 +148,16 @@ def status(line: str, *, headers: dict[str, str] | None = None) -> Behaviour:
 
 def redirect(target: str) -> Behaviour:
     return status("302 Found", headers={"Location": target})
+
+
+def greeting(kind: str, line: Behaviour, *, head: bytes = b"") -> Behaviour:
+    """The answer with which a stream begins, then `line`."""
+
+    async def behave(request: Request) -> None:
+        await request.answer("200 OK", {"Content-Type": kind, "Cache-Control": "no-cache", "Connection": "close"}, head)
+        await line(request)
+
+    return behave
 
 
 async def dumb(request: Request) -> None:
