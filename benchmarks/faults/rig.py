@@ -84,6 +84,7 @@ class Rig:
             watching = asyncio.create_task(watch.run(), name="watch")
             try:
                 if await watch.until(lambda: watch.ready, _READY_S) is None:
+                    daemon.check()
                     raise MonitorError(f"the daemon is not ready after {_READY_S:.0f} s: {watch.unready}; see {log}")
                 yield watch
             finally:
