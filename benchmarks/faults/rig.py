@@ -53,11 +53,12 @@ class Rig:
     program: Program
     dsn: str
     say: Callable[[str], None]
-    port: int = field(default_factory=commands.free_port)
+    port: int = 0
     lives: int = 0
 
     def configure(self, *, streams: list[dict[str, Any]], **sections: Any) -> None:
-        """Write the daemon's configuration."""
+        """Write the daemon's configuration, with a port that is free now."""
+        self.port = commands.free_port()
         settings: dict[str, Any] = {
             "log": {"format": "json"},
             "http": {"port": self.port},
