@@ -33,6 +33,8 @@ _EXPLAINED_MARGIN = 0.25
 #: Windows of two references this much less alike than one of them is to the stream are still versions of one piece:
 #: they are compared up to half a hop off.
 _VERSION_MARGIN = 0.15
+#: Two sounds at once mask each other: if both references are as near as this to a window, they are the same music.
+_VERSION_SIMILARITY = 0.65
 #: A match is placed anew in its whole reference so often, if the reference is no longer than this.
 _PLACEMENT_S = 2.5
 _LONGEST_PLACED_S = 1800.0
@@ -354,7 +356,7 @@ class Aligner:
             if other is run:
                 continue
             size = min(len(nats), len(theirs.nats))
-            starts, mine, nearer = fit.window_starts_s[-size:], fit.similarities[-size:], theirs.similarities[-size:]
+            starts, mine, nearer = fit.window_starts_s[-size:], fit.nearness[-size:], theirs.nearness[-size:]
             within = (starts >= other.first_s) & (starts <= other.last_s)
             tail = nats[-size:]
             if other.reference_id == run.reference_id:
@@ -363,7 +365,8 @@ class Aligner:
                 continue
             alike = np.einsum("wd,wd->w", fit.vectors[-size:], theirs.vectors[-size:])
             both = within & ~np.isnan(mine) & ~np.isnan(nearer)
-            beaten = both & (alike > mine - _VERSION_MARGIN) & bool(nearer[both].sum() > mine[both].sum())
+            versions = (alike > mine - _VERSION_MARGIN) | (np.minimum(mine, nearer) > _VERSION_SIMILARITY)
+            beaten = both & versions & bool(nearer[both].sum() > mine[both].sum())
             run.outshone |= bool(beaten.any())
             if run.state is None:
                 beaten |= within & (nearer > mine + _EXPLAINED_MARGIN)

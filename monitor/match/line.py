@@ -29,6 +29,8 @@ _WORTH_REFINING_NATS = 1.0
 _CHANGED_TEMPO_NATS = 2.0
 _FAR_TEMPO_NATS = 4.0
 _SAME_TEMPO_RATIO = 0.005
+#: Half-way between two windows even the right recording is less like the vector between them: by a quarter of this.
+_BETWEEN_LOSS = 0.2
 NEAR_TEMPO_RATIO = 0.06
 
 
@@ -127,6 +129,8 @@ class Fit:
     reference_starts_s: Floats
     #: The reference's windows themselves, (W, d); zeros where it has none.
     vectors: Vectors
+    #: As `similarities`, but with what lies between the reference's windows: to compare one line with another, (W,).
+    nearness: Floats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,7 +191,31 @@ def fit_line(
         similarities=heard,
         reference_starts_s=plane.reference_start_s + column * plane.reference_hop_s,
         vectors=np.concatenate([plane.vectors, np.zeros_like(plane.vectors[:1])])[column],
+        nearness=along(plane, np.arange(len(starts)), fractional_columns(plane, line, starts)),
     )
+
+
+def fractional_columns(plane: Plane, line: Line, starts_s: Floats) -> Floats:
+    """Where in the plane the line passes the windows that start at `starts_s`."""
+    reference_s = line.tempo_ratio * (starts_s - line.origin_s)
+    return np.asarray((reference_s - plane.reference_start_s) / plane.reference_hop_s)
+
+
+def along(plane: Plane, rows: NDArray[np.intp], columns: Floats) -> Floats:
+    """Similarities of the windows `rows` (W,) at fractional columns (..., W): with the vector between two windows.
+
+    NaN where the stream was silent or the reference has no such second.
+    """
+    lower = np.floor(columns).astype(np.intp)
+    part = columns - lower
+    inside = (lower >= 0) & (lower < plane.similarities.shape[1] - 1)
+    lower = np.where(inside, lower, 0)
+    upper = np.minimum(lower + 1, plane.similarities.shape[1] - 1)
+    alike = np.einsum("rd,rd->r", plane.vectors[:-1], plane.vectors[1:])
+    neighbours = alike[np.minimum(lower, len(alike) - 1)] if len(alike) else np.ones_like(part)
+    mixed = (1 - part) * plane.similarities[rows, lower] + part * plane.similarities[rows, upper]
+    length = np.sqrt(np.maximum((1 - part) ** 2 + part**2 + 2 * part * (1 - part) * neighbours, 0.25))
+    return np.where(inside, mixed / (length * (1 - _BETWEEN_LOSS * part * (1 - part))), np.nan)
 
 
 def _judged(similarities: Floats, hopeful: Floats, calibration: Calibration, window_weight: float) -> Floats:

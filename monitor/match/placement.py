@@ -12,7 +12,7 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.match.line import Floats, Line, Plane
+from monitor.match.line import Floats, Line, Plane, along
 
 #: What a difference of 1 in similarity, for one window that is all news, says for the nearer of two placements.
 _NATS_PER_SIMILARITY = 25.0
@@ -25,8 +25,6 @@ _BETTER_SIMILARITY = 0.012
 _LEAST_WINDOWS = 5
 _PEAKS = 12
 _SAME_TEMPO_RATIO = 0.004
-#: Half-way between two windows even the right recording is less like the vector between them: by a quarter of this.
-_BETWEEN_LOSS = 0.2
 _FINE_COLUMNS = np.arange(-1.0, 1.01, 0.25)
 _FINE_TEMPI = np.array([-0.01, 0.0, 0.01])
 
@@ -43,8 +41,7 @@ def better_line(
     if len(rows) < _LEAST_WINDOWS:
         return None
     starts_s, similarities = plane.window_starts_s[rows], np.nan_to_num(plane.similarities[rows])
-    neighbours = np.einsum("rd,rd->r", plane.vectors[:-1], plane.vectors[1:])
-    search = functools.partial(_finest, plane, starts_s, similarities, neighbours)
+    search = functools.partial(_finest, plane, rows)
     _, own = search(line)
     tempi = {line.tempo_ratio} if abs(line.tempo_ratio - 1.0) < _SAME_TEMPO_RATIO else {1.0, line.tempo_ratio}
     found = [
@@ -60,16 +57,15 @@ def better_line(
     return other if better and apart_s > window_s / 2 else None
 
 
-def _finest(
-    plane: Plane, starts_s: Floats, similarities: Floats, neighbours: Floats, line: Line
-) -> tuple[Line, Floats]:
-    """The best of the lines close to one, with the similarities of its windows."""
+def _finest(plane: Plane, rows: NDArray[np.intp], line: Line) -> tuple[Line, Floats]:
+    """The best of the lines close to one, with the similarities of the windows `rows`; 0 where there are none."""
+    starts_s = plane.window_starts_s[rows]
     middle_s = float(starts_s[0] + starts_s[-1]) / 2
     middle = (line.reference_at(middle_s) - plane.reference_start_s) / plane.reference_hop_s
     tempi = np.repeat(line.tempo_ratio + _FINE_TEMPI, len(_FINE_COLUMNS))
     middles = np.tile(middle + _FINE_COLUMNS, len(_FINE_TEMPI))
     columns = middles[:, np.newaxis] + tempi[:, np.newaxis] * (starts_s - middle_s) / plane.reference_hop_s
-    found = _along(similarities, neighbours, columns)
+    found = np.nan_to_num(along(plane, rows, columns))
     top = int(np.argmax(found.mean(axis=1)))
     tempo_ratio = float(tempi[top])
     origin_s = middle_s - _reference_s(plane, float(middles[top])) / tempo_ratio
@@ -95,19 +91,3 @@ def _peaks(similarities: Floats, steps: Floats) -> list[int]:
         peaks.append(int(first[top]))
         sums[max(0, top - 2) : top + 3] = -np.inf
     return peaks
-
-
-def _along(similarities: Floats, neighbours: Floats, columns: Floats) -> Floats:
-    """Similarities at fractional columns, (L, W): with the vector that lies between two neighbouring windows.
-
-    0 where the reference has no such second.
-    """
-    lower = np.floor(columns).astype(np.intp)
-    part = columns - lower
-    inside = (lower >= 0) & (lower < similarities.shape[1] - 1)
-    lower = np.where(inside, lower, 0)
-    rows = np.arange(similarities.shape[0])
-    mixed = (1 - part) * similarities[rows, lower] + part * similarities[rows, lower + 1]
-    squared = (1 - part) ** 2 + part**2 + 2 * part * (1 - part) * neighbours[lower]
-    expected = np.sqrt(np.maximum(squared, 0.25)) * (1 - _BETWEEN_LOSS * part * (1 - part))
-    return np.where(inside, mixed / expected, 0.0)

@@ -30,24 +30,18 @@ _NOISE_S = 240
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """How far time and pitch are taken apart (largest factors, as natural logs), and what is laid on top."""
+    """How far time and pitch are taken apart: largest factors, as natural logs."""
 
     #: Pitch that the network itself has to bear, besides whole shifts of the bands, which are undone for it.
     pitch: float
     tempo: float
     #: Share of windows that are transposed by a whole shift and read back.
     shifted: float
-    #: Share of windows that another piece crosses, and by how much the window is louder at least, in decibels.
-    crossed: float
-    crossed_db: float
-    #: Share of windows that a single echo repeats.
-    echoed: float
 
 
-#: What a network can learn from nothing, what it can bear once it hears, and what it is finished on.
-NARROW = Reach(pitch=0.06, tempo=0.06, shifted=0.0, crossed=0.14, crossed_db=-1.0, echoed=0.0)
-WIDE = Reach(pitch=0.10, tempo=0.25, shifted=0.45, crossed=0.14, crossed_db=-1.0, echoed=0.0)
-CROSSED = Reach(pitch=0.10, tempo=0.25, shifted=0.45, crossed=0.26, crossed_db=-4.0, echoed=0.10)
+#: What a network can learn from nothing, and what it can bear once it hears.
+NARROW = Reach(pitch=0.06, tempo=0.06, shifted=0.0)
+WIDE = Reach(pitch=0.10, tempo=0.25, shifted=0.45)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,13 +158,11 @@ class Degrader:
         some = _chance(0.88, count, dice)
         signal = _levelled(signal)
         signal = self._filtered(signal, _chance(0.35, count, dice) * some, dice, room=True)
-        if self._reach.echoed:
-            signal = self._echoed(signal, _chance(self._reach.echoed, count, dice) * some, dice)
         for bed, chance, quietest, loudest in (
             (self._beds.speech, 0.32, -10.0, 10.0),
             (self._beds.noise, 0.55, -8.0, 15.0),
             (self._beds.effects, 0.12, -5.0, 10.0),
-            (self._beds.music, self._reach.crossed, self._reach.crossed_db, 12.0),
+            (self._beds.music, 0.14, -1.0, 12.0),
         ):
             ratio_db = _uniform(quietest, loudest, count, dice)
             gain = 10 ** (-ratio_db / 20) * _chance(chance, count, dice) * some
@@ -242,13 +234,6 @@ class Degrader:
             tail[:, 0] += 1
             spectrum = spectrum * torch.fft.rfft(tail, self._samples)
         return signal.index_copy(0, rows, torch.fft.irfft(spectrum, self._samples))
-
-    def _echoed(self, signal: Tensor, chosen: Tensor, dice: torch.Generator) -> Tensor:
-        """Repeat the chosen signals once, 10 to 500 ms later and 1 to 12 dB down."""
-        time = torch.arange(self._samples)
-        delay = (_uniform(0.01, 0.5, len(signal), dice) * SAMPLE_RATE_HZ).long()
-        gain = 10 ** (_uniform(-12, -1, len(signal), dice) / 20) * chosen
-        return signal + gain[:, None] * torch.gather(signal, 1, (time - delay[:, None]) % self._samples)
 
     def _faded(self, signal: Tensor, dice: torch.Generator, some: Tensor) -> Tensor:
         """Fade some windows in or out, drop some for up to a third of a second."""

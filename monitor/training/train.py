@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from monitor.embed.fingerprint import FrontEnd
 from monitor.training.corpus import Corpus
-from monitor.training.degrade import CROSSED, NARROW, WIDE, Degrader, Reach, beds
+from monitor.training.degrade import NARROW, WIDE, Degrader, beds
 from monitor.training.network import Network, standardise
 from monitor.training.pairs import NEAR_S, PER_PIECE, Batch, Pairs
 
@@ -29,8 +29,8 @@ _RATE = 2e-3
 _WEIGHT_DECAY = 0.02
 _WARM_UP_STEPS = 100
 _AVERAGE = 0.995
-#: The stages: the share of the budget at which each ends, what it is trained on, and the rate that it cools down from.
-_STAGES: tuple[tuple[float, Reach, float], ...] = ((0.375, NARROW, 1.0), (0.625, WIDE, 0.8), (1.0, CROSSED, 0.8))
+#: The share of the budget that goes to the narrow reach of time and pitch, before the wide one. Each cools down.
+_NARROW_SHARE = 0.6
 #: Clean windows this alike (cosine of standardised log power) are taken for repeats of one sound, not for negatives.
 _REPEAT = 0.93
 _TELL_STEPS = 25
@@ -108,13 +108,13 @@ def train(
         run.restore(checkpoint)
         say(f"goes on from step {run.step}")
     laid = beds(corpus, development=False, seed=seed)
-    degraders = [Degrader(front_end, laid, reach) for _, reach, _ in _STAGES]
-    pairs = Pairs(corpus, development=False, stretch_samples=degraders[0].stretch_samples, seed=seed)
+    narrow, wide = Degrader(front_end, laid, NARROW), Degrader(front_end, laid, WIDE)
+    pairs = Pairs(corpus, development=False, stretch_samples=wide.stretch_samples, seed=seed)
     check: list[tuple[Tensor, Tensor]] = []
 
     def prepare(step: int) -> Prepared:
         batch = pairs.batch(step)
-        degrader = degraders[_stage(budget.share(step, run.minutes))]
+        degrader = narrow if budget.share(step, run.minutes) < _NARROW_SHARE else wide
         return batch, *_windows(batch, degrader, torch.Generator().manual_seed(seed * 1_000_003 + step))
 
     losses: list[float] = []
@@ -154,16 +154,11 @@ def train(
     return run
 
 
-def _stage(share: float) -> int:
-    return next(number for number, (end, _, _) in enumerate(_STAGES) if share < end or end == 1.0)
-
-
 def _cooled(share: float) -> float:
-    """Give the learning rate's share: half a cosine for each of the stages."""
-    stage = _stage(share)
-    begin = _STAGES[stage - 1][0] if stage else 0.0
-    end, _, rate = _STAGES[stage]
-    return rate / 2 * (1 + math.cos(math.pi * (share - begin) / (end - begin)))
+    """Give the learning rate's share: half a cosine for each of the two reaches."""
+    if share < _NARROW_SHARE:
+        return 0.5 * (1 + math.cos(math.pi * share / _NARROW_SHARE))
+    return 0.4 * (1 + math.cos(math.pi * (share - _NARROW_SHARE) / (1 - _NARROW_SHARE)))
 
 
 def development_windows(corpus: Corpus, front_end: FrontEnd, *, seed: int) -> list[tuple[Tensor, Tensor]]:
