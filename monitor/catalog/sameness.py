@@ -14,6 +14,9 @@ _FAR_S = 4.0
 _LEAST_WINDOWS = 16
 #: Of longer recordings so many windows are compared, evenly spread.
 _MOST_WINDOWS = 1500
+#: Rows that are compared at once, and every how many comparisons one goes into the median: memory is bounded.
+_BLOCK = 128
+_SHOWN = 7
 #: From here on a recording is told of.
 _UNIFORM = 0.85
 _REPEATED = 0.5
@@ -47,13 +50,18 @@ def sameness(kept: NDArray[np.int64], vectors: Vectors, *, hop_s: float) -> Same
     adjacent = np.einsum("ij,ij->i", vectors[:-1], vectors[1:])[near]
     step = -(-len(kept) // _MOST_WINDOWS)
     some, starts_s = vectors[::step], kept[::step] * hop_s
-    far = np.abs(starts_s[:, np.newaxis] - starts_s) >= _FAR_S
-    if len(some) < _LEAST_WINDOWS or not len(adjacent) or not far.any():
+    if len(some) < _LEAST_WINDOWS or not len(adjacent) or starts_s[-1] - starts_s[0] < 2 * _FAR_S:
         return Sameness(uniform_ratio=0.0, repeated_ratio=0.0)
-    likeness = np.median(adjacent)
-    similarities = some @ some.T
-    nearest = np.where(far, similarities, -1.0).max(axis=1)
+    likeness = float(np.median(adjacent))
+    nearest, between = [], []
+    for first in range(0, len(some), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        similarities = some[block] @ some.T
+        near_too = np.abs(starts_s[block, np.newaxis] - starts_s) < _FAR_S
+        between.append(similarities[~near_too][::_SHOWN])
+        similarities[near_too] = -1.0
+        nearest.append(similarities.max(axis=1))
     return Sameness(
-        uniform_ratio=float(np.clip(np.median(similarities[far]) / max(likeness, 1e-3), 0.0, 1.0)),
-        repeated_ratio=float(np.mean(nearest >= likeness)),
+        uniform_ratio=float(np.clip(np.median(np.concatenate(between)) / max(likeness, 1e-3), 0.0, 1.0)),
+        repeated_ratio=float(np.mean(np.concatenate(nearest) >= likeness)),
     )
