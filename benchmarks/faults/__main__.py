@@ -68,7 +68,8 @@ async def _run(only: Collection[str], repeat: int, folder: Path | None) -> tuple
                     outcomes += played
                     controls.append(control)
     if not outcomes:
-        raise UsageError(f"there is no fault {' '.join(only)}")
+        scenes = ", ".join(repr(scene.name) for scene in SCENES)
+        raise UsageError(f"there is no fault {' '.join(only)}; name a fault of benchmarks/faults, or a scene: {scenes}")
     return outcomes, controls
 
 

@@ -60,6 +60,8 @@ class Plane:
     similarities: Floats
     #: The reference's own windows, (R, d); zeros where it was silent.
     vectors: Vectors
+    #: How alike each of them is to the next, (R - 1,).
+    neighbours: Floats
 
     def since(self, start_s: float) -> Plane:
         """The plane of the windows that start at `start_s` or later."""
@@ -80,6 +82,7 @@ class Plane:
             reference_start_s=self.reference_start_s + first * self.reference_hop_s,
             similarities=self.similarities[:, first:last],
             vectors=self.vectors[first:last],
+            neighbours=self.neighbours[first : last - 1],
         )
 
 
@@ -112,6 +115,7 @@ def make_plane(
         reference_hop_s=reference_hop_s,
         similarities=similarities,
         vectors=vectors,
+        neighbours=np.einsum("rd,rd->r", vectors[:-1], vectors[1:]),
     )
 
 
@@ -196,7 +200,7 @@ def fit_line(
 
 
 def fractional_columns(plane: Plane, line: Line, starts_s: Floats) -> Floats:
-    """Where in the plane the line passes the windows that start at `starts_s`."""
+    """Where in the plane the line passes the stream times `starts_s`, shape as given."""
     reference_s = line.tempo_ratio * (starts_s - line.origin_s)
     return np.asarray((reference_s - plane.reference_start_s) / plane.reference_hop_s)
 
@@ -211,7 +215,7 @@ def along(plane: Plane, rows: NDArray[np.intp], columns: Floats) -> Floats:
     inside = (lower >= 0) & (lower < plane.similarities.shape[1] - 1)
     lower = np.where(inside, lower, 0)
     upper = np.minimum(lower + 1, plane.similarities.shape[1] - 1)
-    alike = np.einsum("rd,rd->r", plane.vectors[:-1], plane.vectors[1:])
+    alike = plane.neighbours
     neighbours = alike[np.minimum(lower, len(alike) - 1)] if len(alike) else np.ones_like(part)
     mixed = (1 - part) * plane.similarities[rows, lower] + part * plane.similarities[rows, upper]
     length = np.sqrt(np.maximum((1 - part) ** 2 + part**2 + 2 * part * (1 - part) * neighbours, 0.25))

@@ -12,7 +12,7 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.match.line import Floats, Line, Plane, along
+from monitor.match.line import Floats, Line, Plane, along, fractional_columns
 
 #: What a difference of 1 in similarity, for one window that is all news, says for the nearer of two placements.
 _NATS_PER_SIMILARITY = 25.0
@@ -61,7 +61,7 @@ def _finest(plane: Plane, rows: NDArray[np.intp], line: Line) -> tuple[Line, Flo
     """The best of the lines close to one, with the similarities of the windows `rows`; 0 where there are none."""
     starts_s = plane.window_starts_s[rows]
     middle_s = float(starts_s[0] + starts_s[-1]) / 2
-    middle = (line.reference_at(middle_s) - plane.reference_start_s) / plane.reference_hop_s
+    middle = fractional_columns(plane, line, np.array(middle_s))
     tempi = np.repeat(line.tempo_ratio + _FINE_TEMPI, len(_FINE_COLUMNS))
     middles = np.tile(middle + _FINE_COLUMNS, len(_FINE_TEMPI))
     columns = middles[:, np.newaxis] + tempi[:, np.newaxis] * (starts_s - middle_s) / plane.reference_hop_s

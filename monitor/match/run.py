@@ -148,16 +148,19 @@ class Run:
         Speech or a cross-fade over an airing's ends leaves windows that would not have started a suspicion, and yet
         are far nearer to the recording than chance.
         """
-        heard = sorted((start, hit.similarity) for start, (_, hit) in self.recent.items() if hit is not None)
+        heard = self._heard()
         after = [(start, similarity) for start, similarity in heard if start > self.last_s]
         before = [(start, similarity) for start, similarity in reversed(heard) if start < self.first_s]
         return _reached(before, self.first_s, calibration), _reached(after, self.last_s, calibration)
 
+    def _heard(self) -> list[tuple[float, float]]:
+        """Start and similarity of each of the latest windows that was compared."""
+        return sorted((start, hit.similarity) for start, (_, hit) in self.recent.items() if hit is not None)
+
     def _edge(self, guess_s: float, window_s: float, calibration: Calibration, *, ending: bool) -> float:
         if calibration.slope is None:
             return guess_s
-        windows = sorted((start, hit.similarity) for start, (_, hit) in self.recent.items() if hit is not None)
-        return place_edge(windows, guess_s=guess_s, window_s=window_s, slope=calibration.slope, ending=ending)
+        return place_edge(self._heard(), guess_s=guess_s, window_s=window_s, slope=calibration.slope, ending=ending)
 
     def as_match(
         self,
