@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -91,7 +92,11 @@ class Stream:
         self._heard_until_s = heard_until_s
         self._began_s = now()
         self._told_heard_s = self._told_gap_s = -float("inf")
-        self._gap_reason = StreamReason.SHUTDOWN
+        #: Why the stream is not heard: since when (Unix seconds) for which reason, since it was heard last.
+        self._reasons: list[tuple[float, StreamReason]] = []
+        if heard_until_s is not None:
+            self._reasons.append((-math.inf, StreamReason.SHUTDOWN))
+        self._attempt_s = self._began_s
         self._gap_counted_until_s: float | None = None
         #: Failures since the last minute of good audio, and seconds of audio since the last failure.
         self._failures = 0
@@ -144,6 +149,7 @@ class Stream:
 
     async def _listen(self, address: str) -> SourceError:
         """Listen at one address until it fails; the failure. The one broad `except` of the daemon stands here."""
+        self._attempt_s = self._now()
         await self._turn(StreamState.CONNECTING, detail=self.status.detail, reason=self.status.reason)
         try:
             source = self._open_source(address, self._sample_rate_hz)
@@ -165,7 +171,8 @@ class Stream:
                 self._chunk_at_s is not None
             ):  # anchored anew while connected: audio was late or lost, or the clock leapt
                 self._metrics.stream_reanchored.labels(name).inc()
-                self._gap_reason = StreamReason.CLOCK if self._leapt(self._chunk_at_s) else StreamReason.STALLED
+                reason = StreamReason.CLOCK if self._leapt(self._chunk_at_s) else StreamReason.STALLED
+                self._reasons = [(-math.inf, reason)]
             await self._close_gap(chunk.start_s)
         self._chunk_at_s = (self._now(), time.monotonic())
         self._good_s += length_s
@@ -206,8 +213,11 @@ class Stream:
         """Say why the stream is not heard, and wait: full jitter, from 1 s doubling to 60 s with each round."""
         name = self.settings.name
         self.last_words = error.last_words
+        if self._chunk_at_s is not None:
+            self._reasons.clear()
+        if not self._reasons or self._reasons[-1][1] != error.reason:
+            self._reasons.append((self._attempt_s if self._reasons else -math.inf, error.reason))
         self._good_s, self._quiet_since_s, self._chunk_at_s = 0.0, None, None
-        self._gap_reason = error.reason
         self._metrics.stream_restarts.labels(name, error.reason).inc()
         for cutter in self._cutters.values():
             cutter.reset()
@@ -287,10 +297,20 @@ class Stream:
         return self._heard_until_s
 
     async def _record_gap(self, start_s: float, end_s: float) -> None:
-        counted_s = self._gap_counted_until_s or start_s
-        self._metrics.stream_gap_seconds.labels(self.settings.name, self._gap_reason).inc(max(end_s - counted_s, 0.0))
+        """Not heard: a span for each reason, which holds from the attempt that failed for it until the next."""
+        ends_s = [since_s for since_s, _ in self._reasons[1:]] + [math.inf]
+        for (since_s, reason), until_s in zip(tuple(self._reasons), ends_s, strict=True):
+            await self._record_span(max(start_s, since_s), min(end_s, until_s), reason)
+        while len(self._reasons) > 1 and self._reasons[1][0] <= end_s:  # told, and what comes is later
+            del self._reasons[0]
+
+    async def _record_span(self, start_s: float, end_s: float, reason: StreamReason) -> None:
+        if end_s <= start_s:
+            return
+        counted_s = max(self._gap_counted_until_s or start_s, start_s)
+        self._metrics.stream_gap_seconds.labels(self.settings.name, reason).inc(max(end_s - counted_s, 0.0))
         self._gap_counted_until_s = max(end_s, counted_s)
-        await self._recorder.put(Gap(stream=self.settings.name, start_s=start_s, end_s=end_s, reason=self._gap_reason))
+        await self._recorder.put(Gap(stream=self.settings.name, start_s=start_s, end_s=end_s, reason=reason))
 
     async def _say_heard(self) -> None:
         if self._heard_until_s is not None and self._heard_until_s > self._told_heard_s:

@@ -159,6 +159,26 @@ async def test_a_stream_that_never_was_heard_has_a_gap_from_the_first_attempt_on
     assert (await Radio(script=script).play()).log.gaps == [(100.0, 160.0, "refused")]
 
 
+async def test_a_gap_whose_reason_changes_says_each_reason_from_the_attempt_on_that_failed_for_it():
+    script = [
+        Attempt(audio_s=10, reason=StreamReason.ENDED, wait_s=5),
+        Attempt(connect_s=15, reason=StreamReason.TIMEOUT, wait_s=5),
+        Attempt(reason=StreamReason.TIMEOUT, wait_s=5),
+        Attempt(connect_s=1, reason=StreamReason.NO_AUDIO, wait_s=5),
+        Attempt(connect_s=2, audio_s=5),
+    ]
+    radio = await Radio(script=script).play()
+    assert radio.log.gaps == [(110.0, 115.0, "ended"), (115.0, 140.0, "timeout"), (140.0, 148.0, "no_audio")]
+    told = {reason: radio.said("monitor_stream_gap_seconds_total", reason=reason) for reason in StreamReason}
+    assert {reason: told_s for reason, told_s in told.items() if told_s} == {"ended": 5, "timeout": 25, "no_audio": 8}
+
+
+async def test_a_start_that_fails_at_first_was_shut_down_until_then():
+    script = [Attempt(connect_s=2, reason=StreamReason.REFUSED, wait_s=3), Attempt(audio_s=5)]
+    radio = await Radio(script=script, heard_until_s=60.0).play()
+    assert radio.log.gaps == [(60.0, 100.0, "shutdown"), (100.0, 105.0, "refused")]
+
+
 async def test_a_first_connection_that_works_at_once_has_no_gap():
     assert (await Radio(script=[Attempt(connect_s=3, audio_s=5)]).play()).log.gaps == []
 
