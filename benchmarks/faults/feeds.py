@@ -48,6 +48,8 @@ class Feed:
     mount: Mount
     deck: Deck | Playlist
     station: Station
+    #: So much of the past is sent to those who come now.
+    past_s: float
     settings: dict[str, Any] = field(default_factory=dict)
     _tls: ssl.SSLContext | None = None
     certificates: Certificates | None = None
@@ -96,7 +98,7 @@ class Feed:
     @property
     def definition(self) -> dict[str, Any]:
         """Its entry in the configuration."""
-        patience = {"connect_timeout_s": 10, "stall_timeout_s": 8, "silence_after_s": 3, "silence_dbfs": -90}
+        patience = {"connect_timeout_s": 25, "stall_timeout_s": 8, "silence_after_s": 3, "silence_dbfs": -90}
         return {"name": self.name, "urls": self.urls, **patience, **self.settings}
 
 
@@ -125,6 +127,7 @@ async def opened(
             mount=mount,
             deck=deck,
             station=station,
+            past_s=_WINDOW_SEGMENTS * SEGMENT_S if venue is Venue.HLS else _BURST_S,
             settings={"ca_file": str(identities.authorities)} if tls else {},
             _tls=tls,
             certificates=identities if tls else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import time
@@ -20,6 +21,8 @@ from monitor.errors import MonitorError
 SCENE = "servers"
 _CONTROL = "control-servers"
 _SOUND_S = 120.0
+#: A server that the daemon must miss is away for so long at least, in which something airs, or ends, unwritten.
+_AWAY_S = 12.0
 #: Between two faults something is recognised without any.
 _BETWEEN_S = 90.0
 #: What the log says when it begins and when it is over.
@@ -155,6 +158,9 @@ async def suffer(fault: ServerFault, rig: Rig, watch: Watch) -> Outcome:
     async with fault.inject(rig):
         seen = await watch.until(noticed, fault.notice_s)
         noticed_s = time.time()
+        if fault.is_told:
+            await asyncio.sleep(max(injected_s + _AWAY_S - noticed_s, 0))
+    healed_s = time.time()
     problems = [] if seen else [f"{name}: never noticed, {watch.unready}"]
 
     def well() -> bool:
@@ -173,7 +179,7 @@ async def suffer(fault: ServerFault, rig: Rig, watch: Watch) -> Outcome:
         fault=fault,
         expected="not ready, and says so" if fault.is_told else "a new server, and nothing lost",
         noticed_s=noticed_s - injected_s if seen else None,
-        recovered_s=recovered_s - noticed_s if recovered else None,
+        recovered_s=recovered_s - healed_s if recovered else None,
         lost=0 if again else 1,
         problems=tuple(problems),
     )

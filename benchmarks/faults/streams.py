@@ -19,15 +19,21 @@ from benchmarks.faults.mount import Trouble
 from benchmarks.faults.rig import Watch
 from benchmarks.faults.signs import DOWN, Sign, backs_off, bears_it, falls, flaps, is_anchored_anew
 from benchmarks.faults.sounds import BYTES_PER_S, PCM_BYTES_PER_S, Sounds
-from benchmarks.faults.station import Behaviour, Request, content, dumb, redirect, status
+from benchmarks.faults.station import Behaviour, Request, content, dumb, greeting, redirect, status
 from monitor.errors import StreamReason
 from monitor.types import StreamState
 
 R = StreamReason
-#: A gap this short may be covered by what a server sends of the past.
-_COVERED_S = 3.0
+#: A gap that is longer than what the feed sends of its past by so much must be told.
+_COVERED_S = 2.5
 #: So much of what is aired after a fault must have been recognised.
 _AGAIN_S = 3.0
+
+#: How long a flapping feed stays, and what it sends of the past, which ffmpeg wants before it gives any sound.
+_FLAP_S = 4.0
+_FLAP_BURST_S = 8.0
+#: For what is known only by time.
+_SOON = {"connect_timeout_s": 12}
 
 Inject = Callable[[Feed], AbstractAsyncContextManager[None]]
 
@@ -63,18 +69,19 @@ async def suffer(fault: StreamFault, feed: Feed, watch: Watch) -> Outcome:
     feed.deck.air()
     aired_s = time.time()
     found = await watch.until(lambda: any(row.end_s > aired_s + _AGAIN_S for row in watch.found[name]), fault.recover_s)
+    covered_s = feed.past_s + _COVERED_S
     return Outcome(
         fault=fault,
         expected=sign.text,
         noticed_s=noticed_s - injected_s,
         recovered_s=None if well_s is None else max(well_s - healed_s, 0.0),
         lost=0 if found else 1,
-        problems=tuple(_problems(fault, watch, injected_s, noticed_s, well_s)),
+        problems=tuple(_problems(fault, watch, injected_s, noticed_s, well_s, covered_s=covered_s)),
     )
 
 
 def _problems(
-    fault: StreamFault, watch: Watch, injected_s: float, noticed_s: float, well_s: float | None
+    fault: StreamFault, watch: Watch, injected_s: float, noticed_s: float, well_s: float | None, *, covered_s: float
 ) -> Sequence[str]:
     name, reasons = fault.name, fault.sign.reasons
     problems = []
@@ -88,7 +95,7 @@ def _problems(
     if not any(line.get("reason") in reasons for line in watch.said("stream_failed", stream=name)):
         problems.append(f"{name}: the log does not say {' or '.join(reasons)}")
     told = {gap.reason for gap in watch.gaps[name] if gap.end_s >= injected_s}
-    if well_s is not None and well_s - noticed_s > _COVERED_S and not told & reasons:
+    if well_s is not None and well_s - noticed_s > covered_s and not told & reasons:
         problems.append(f"{name}: {well_s - noticed_s:.1f} s not heard, and the gaps say {sorted(told)}")
     return problems
 
@@ -149,18 +156,17 @@ async def _endless_head(request: Request) -> None:
 
 @contextlib.asynccontextmanager
 async def _flapping(feed: Feed) -> Any:
-    """Its listeners are dropped again and again."""
+    """Its listeners are sent a burst, and are dropped soon after, again and again."""
+    assert isinstance(feed.deck, Deck)
+    line = feed.deck.line(burst_s=_FLAP_BURST_S)
 
-    async def drop() -> None:
-        while True:
-            feed.mount.hang_up()
-            await asyncio.sleep(4)
+    async def brief(request: Request) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FLAP_S):
+                await line(request)
 
-    dropping = asyncio.create_task(drop())
-    try:
+    async with feed.suffering(Trouble(answer=greeting("audio/mpeg", brief))):
         yield
-    finally:
-        dropping.cancel()
 
 
 @contextlib.asynccontextmanager
@@ -196,7 +202,7 @@ def stream_faults(sounds: Sounds) -> tuple[StreamFault, ...]:
 
     ended, stalled = backs_off(R.ENDED), falls(StreamState.STALLED, R.STALLED)
     return (
-        _row(Kind.STREAM, "mute", "accepts, and says nothing", troubled(dumb), backs_off(R.TIMEOUT)),
+        _row(Kind.STREAM, "mute", "accepts, and says nothing", troubled(dumb), backs_off(R.TIMEOUT), settings=_SOON),
         _row(Kind.STREAM, "stall", "no more bytes, the connection stays open", troubled(dumb, _silence), stalled),
         _row(
             Kind.STREAM,
@@ -204,6 +210,7 @@ def stream_faults(sounds: Sounds) -> tuple[StreamFault, ...]:
             "a byte a second from the start",
             troubled(behaviours.trickle(sounds.airing.mp3)),
             backs_off(R.TIMEOUT),
+            settings=_SOON,
         ),
         _row(
             Kind.STREAM,
@@ -215,13 +222,21 @@ def stream_faults(sounds: Sounds) -> tuple[StreamFault, ...]:
         _row(Kind.STREAM, "cut", "cut within a frame, then away", troubled(status("404 Not Found")), ended),
         _row(Kind.STREAM, "reset", "the connection is reset", troubled(_reset, _reset), backs_off(R.ENDED)),
         _row(Kind.STREAM, "drop", "ends, and is there again at once", troubled(None, None), ended),
-        _row(Kind.STREAM, "flapping", "dropped every 4 s", _flapping, flaps(), settings={"flapping_failures": 3}),
+        _row(
+            Kind.STREAM,
+            "flapping",
+            "dropped 4 s after each connection",
+            _flapping,
+            flaps(),
+            settings={"flapping_failures": 3},
+        ),
         _row(
             Kind.STREAM,
             "garbage",
             "noise in place of audio",
             troubled(behaviours.garbage()),
             backs_off(R.UNDECODABLE, R.NO_AUDIO, R.TIMEOUT),
+            settings=_SOON,
         ),
         _row(
             Kind.STREAM,
@@ -284,6 +299,7 @@ def stream_faults(sounds: Sounds) -> tuple[StreamFault, ...]:
             "HTTP headers without end",
             troubled(_endless_head),
             backs_off(R.NO_AUDIO, R.UNDECODABLE, R.TIMEOUT, R.HTTP_ERROR),
+            settings=_SOON,
         ),
         _row(Kind.STREAM, "refused", "nobody on the port", _closed, backs_off(R.REFUSED), venue=Venue.PORT),
         _row(

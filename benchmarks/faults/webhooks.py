@@ -16,7 +16,7 @@ import psycopg
 from benchmarks.faults import receiver
 from benchmarks.faults.certificates import Certificates, context
 from benchmarks.faults.fault import Fault, Kind, Outcome
-from benchmarks.faults.receiver import Answer, Receiver, flood, status
+from benchmarks.faults.receiver import Answer, Receiver, Request, flood, status
 from benchmarks.faults.rig import Rig, Watch
 from monitor.errors import DeliveryReason
 
@@ -68,7 +68,7 @@ def webhook_faults() -> tuple[WebhookFault, ...]:
         row("hook-huge", "an answer without end", flood(500), reason.SERVER_ERROR),
         row("hook-head", "headers without end", receiver.endless_head, reason.PROTOCOL),
         row("hook-garbage", "something that is not HTTP", receiver.garbage, reason.PROTOCOL),
-        row("hook-resets", "hangs up without an answer", receiver.hang_up, reason.PROTOCOL),
+        row("hook-resets", "hangs up without an answer", receiver.hang_up, reason.UNREACHABLE),
         row("hook-redirects", "redirects elsewhere", status(302, location="http://127.0.0.1:9/"), reason.REDIRECT),
         row("hook-tls", "a certificate that nobody vouches for", None, reason.TLS),
     )  # fmt: skip
@@ -84,6 +84,8 @@ class Hooks:
 
     def __init__(self, plain: Receiver, secure: Receiver, tls: ssl.SSLContext, identities: Certificates) -> None:
         self._plain, self._secure, self._tls, self._identities = plain, secure, tls, identities
+        #: Of each endpoint, which of the requests that came to it were answered badly: from, to.
+        self._refused: dict[str, range] = {}
 
     def definitions(self, faults: Iterable[WebhookFault]) -> list[dict[str, Any]]:
         """Entries of the configuration, the good one's first."""
@@ -94,24 +96,34 @@ class Hooks:
         return [{"name": name, "url": url, **common} for name, url in urls.items()]
 
     def received(self, name: str) -> set[tuple[str, int]]:
-        """The events that came to the endpoint, each once."""
-        requests = [*self._plain.at(f"/{name}"), *self._secure.at(f"/{name}")]
-        bodies = [json.loads(request.body)["data"] for request in requests]
+        """The events that came to the endpoint and were answered well, each once."""
+        refused = self._refused.get(name, range(0))
+        bodies = [
+            json.loads(request.body)["data"]
+            for number, request in enumerate(self._requests(name))
+            if number not in refused
+        ]
         return {(body["match_id"], body["sequence"]) for body in bodies}
 
     @contextlib.contextmanager
     def failing(self, fault: WebhookFault) -> Iterator[None]:
         """As long as the block lasts."""
+        path, first = f"/{fault.name}", len(self._requests(fault.name))
         if fault.answer is None:
             self._identities.unknown.present(self._tls)
             self._secure.hang_up()
         else:
-            self._plain.answers[f"/{fault.name}"] = [fault.answer]
+            self._plain.answers[path] = [fault.answer]
         try:
             yield
         finally:
-            self._plain.answers.pop(f"/{fault.name}", None)
+            self._plain.answers.pop(path, None)
             self._identities.good.present(self._tls)
+            if fault.reason is not None:
+                self._refused[fault.name] = range(first, len(self._requests(fault.name)))
+
+    def _requests(self, name: str) -> list[Request]:
+        return [*self._plain.at(f"/{name}"), *self._secure.at(f"/{name}")]
 
 
 @contextlib.asynccontextmanager
