@@ -92,19 +92,28 @@ def wire() -> Iterator[Wire]:
     near, far = f"fn{os.getpid() % 100_000}-{number}", f"ff{os.getpid() % 100_000}-{number}"
     here, there = (f"10.213.{own}.{4 * number % 256 + host}" for host in (1, 2))
     try:
-        _ip("netns", "add", name)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise MissingPartError(f"a network namespace is not allowed here, or iproute2 is missing: {error}") from error
+        _lay(name, near=near, far=far, here=here, there=there)
+        yield Wire(namespace=name, interface=far, address=there)
+    finally:
+        for undoing in (("link", "delete", near), ("netns", "delete", name)):
+            with contextlib.suppress(OSError):
+                subprocess.run(["ip", *undoing], check=False, capture_output=True)
+
+
+def _lay(name: str, *, near: str, far: str, here: str, there: str) -> None:
     try:
+        _ip("netns", "add", name)
         _ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", name)
         _ip("address", "add", f"{here}/30", "dev", near)
         _ip("link", "set", near, "up")
         _ip("-n", name, "address", "add", f"{there}/30", "dev", far)
         _ip("-n", name, "link", "set", far, "up")
-        yield Wire(namespace=name, interface=far, address=there)
-    finally:
-        subprocess.run(["ip", "link", "delete", near], check=False, capture_output=True)
-        _ip("netns", "delete", name)
+        _run("ip", "netns", "exec", name, "nft", "list", "ruleset")
+    except FileNotFoundError as error:
+        raise MissingPartError("this needs iproute2; install it (Debian: apt-get install iproute2)") from error
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = error.stderr.decode().strip() if isinstance(error, subprocess.CalledProcessError) else str(error)
+        raise MissingPartError(f"a network namespace with nftables is not allowed here: {said}") from error
 
 
 def _ip(*words: str) -> None:

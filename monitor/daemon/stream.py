@@ -38,7 +38,7 @@ _GAP_EVERY_S = 10.0
 _BURST_S = 30.0
 #: A jump of the stream's axis up to this is no gap: reconnects overlap or abut within it.
 _ABUTS_S = 0.1
-#: The clock leapt if it and the machine's steady one disagree by more than this between two chunks.
+#: The clock leapt if it and the machine's steady one disagree by more than this since the source was anchored.
 _LEAP_S = 2.0
 
 
@@ -101,8 +101,8 @@ class Stream:
         #: Failures since the last minute of good audio, and seconds of audio since the last failure.
         self._failures = 0
         self._good_s = 0.0
-        #: Wall and steady time at the latest chunk of this connection; None before its first.
-        self._chunk_at_s: tuple[float, float] | None = None
+        #: By how much the clock was ahead of the steady one when the source was anchored to it; None before its sound.
+        self._anchored_s: float | None = None
         self._quiet_since_s: float | None = None
         self.status = StreamStatus(
             stream=settings.name,
@@ -167,14 +167,13 @@ class Stream:
         name, length_s = self.settings.name, len(chunk.samples) / chunk.sample_rate_hz
         end_s = chunk.start_s + length_s
         if chunk.discontinuity:
-            if (
-                self._chunk_at_s is not None
-            ):  # anchored anew while connected: audio was late or lost, or the clock leapt
+            clock_s = self._now() - time.monotonic()
+            if self._anchored_s is not None:  # anew while connected: audio was late or lost, or the clock leapt
+                leapt = abs(clock_s - self._anchored_s) > _LEAP_S
                 self._metrics.stream_reanchored.labels(name).inc()
-                reason = StreamReason.CLOCK if self._leapt(self._chunk_at_s) else StreamReason.STALLED
-                self._reasons = [(-math.inf, reason)]
+                self._reasons = [(-math.inf, StreamReason.CLOCK if leapt else StreamReason.STALLED)]
+            self._anchored_s = clock_s
             await self._close_gap(chunk.start_s)
-        self._chunk_at_s = (self._now(), time.monotonic())
         self._good_s += length_s
         if self._good_s >= _FORGIVE_S:
             self._failures = 0
@@ -213,11 +212,11 @@ class Stream:
         """Say why the stream is not heard, and wait: full jitter, from 1 s doubling to 60 s with each round."""
         name = self.settings.name
         self.last_words = error.last_words
-        if self._chunk_at_s is not None:
+        if self._anchored_s is not None:
             self._reasons.clear()
         if not self._reasons or self._reasons[-1][1] != error.reason:
             self._reasons.append((self._attempt_s if self._reasons else -math.inf, error.reason))
-        self._good_s, self._quiet_since_s, self._chunk_at_s = 0.0, None, None
+        self._good_s, self._quiet_since_s, self._anchored_s = 0.0, None, None
         self._metrics.stream_restarts.labels(name, error.reason).inc()
         for cutter in self._cutters.values():
             cutter.reset()
@@ -261,9 +260,6 @@ class Stream:
     def _look_again(self) -> None:
         self._alarm_due = None
         self._judge_alarm()
-
-    def _leapt(self, before: tuple[float, float]) -> bool:
-        return abs((self._now() - before[0]) - (time.monotonic() - before[1])) > _LEAP_S
 
     async def _wait(self, wait_s: float) -> None:
         """Wait, and keep the log told of the growing gap."""

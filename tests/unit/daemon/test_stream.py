@@ -55,8 +55,9 @@ class Attempt:
     burst_s: float = 0.0
     audio_s: float = 0.0
     reason: StreamReason = StreamReason.ENDED
-    #: Seconds by which the clock leaps half-way, which the source follows with a discontinuity.
+    #: Seconds by which the clock leaps half-way, which the source follows so much later with a discontinuity.
     leap_s: float = 0.0
+    follows_s: float = 0.0
     level: float = 0.1
     #: Back-off after it.
     wait_s: float = 0.0
@@ -115,10 +116,13 @@ class Radio:
         end_s = self.now_s + attempt.audio_s
         leap_s = attempt.leap_s
         while start_s + 1 <= end_s:
-            if leap_s and start_s > end_s - attempt.audio_s / 2:
-                fresh, start_s, end_s, self.now_s = True, start_s + leap_s, end_s + leap_s, self.now_s + leap_s
-                leap_s = 0
-            self.now_s = max(self.now_s, start_s + 1)
+            half_s, ahead_s = end_s - attempt.audio_s / 2, 0.0
+            if leap_s and start_s > half_s:
+                ahead_s = leap_s
+            if leap_s and start_s > half_s + attempt.follows_s:
+                fresh, start_s, end_s = True, start_s + leap_s, end_s + leap_s
+                leap_s = ahead_s = 0
+            self.now_s = max(self.now_s, start_s + ahead_s + 1)
             self.covered.append((start_s, start_s + 1))
             samples = np.full(RATE, attempt.level, np.float32)
             yield Chunk(start_s=start_s, samples=samples, sample_rate_hz=RATE, discontinuity=fresh)
@@ -236,8 +240,9 @@ async def test_back_off_has_full_jitter():
     assert all(0.2 <= wait_s <= 60 for wait_s in late)
 
 
-async def test_a_leap_of_the_clock_is_a_gap_that_says_so():
-    radio = await Radio(script=[Attempt(audio_s=20, leap_s=86400)]).play()
+@pytest.mark.parametrize("follows_s", [0, 6])
+async def test_a_leap_of_the_clock_is_a_gap_that_says_so(follows_s):
+    radio = await Radio(script=[Attempt(audio_s=20, leap_s=86400, follows_s=follows_s)]).play()
     assert [(end_s - start_s, reason) for start_s, end_s, reason in radio.log.gaps] == [(86400, "clock")]
     assert radio.said("monitor_stream_reanchored_total") == 1
 
