@@ -101,16 +101,19 @@ class Tracker:
         planes: dict[Stretch, Plane | None] = {}
         if wanted:
             starts = np.array(self._starts)
+            read: dict[int, Vectors] = {}
             for stretch in wanted:
                 if stretch in planes:
                     continue
                 reference_starts_s, reference_vectors = await self._stretches.stretch(
                     stretch.reference_id, stretch.start_s, stretch.end_s
                 )
+                if stretch.reading not in read:
+                    read[stretch.reading] = self._read(stretch.reading)
                 planes[stretch] = make_plane(
                     reference_id=stretch.reference_id,
                     window_starts_s=starts,
-                    window_vectors=self._read(stretch.reading),
+                    window_vectors=read[stretch.reading],
                     reference_starts_s=reference_starts_s,
                     reference_vectors=reference_vectors,
                     reference_hop_s=self._reference_hop_s,

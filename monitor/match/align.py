@@ -42,6 +42,8 @@ _MOST_CANDIDATES = 12
 #: A young run's tempo is sought in such steps: over ten seconds they differ by less than half a window.
 _TEMPO_STEP_RATIO = 0.015
 _FAR_STEP_RATIO = 0.03
+#: Each tempo is tried so far off the run's line.
+_SHIFTS_HOPS = np.array([0.0, -0.5, 0.5, -1.0, 1.0])
 #: What hardly any station does must be the better shown, since it is sought in so many more places.
 _FAR_TEMPO_NATS = 2.0
 _TRANSPOSED_NATS = 3.0
@@ -102,7 +104,8 @@ class Aligner:
         self.options = options
         self._weight = min(hop_s / window_s, 1.0)
         self._runs: list[Run] = []
-        self._hits: deque[Hit] = deque()
+        #: The latest hits, oldest first, by reference and reading.
+        self._hits: dict[tuple[str, int], deque[Hit]] = {}
         self._now_s = -np.inf
         #: Where the latest span began that followed unheard audio; clocks before and after may disagree.
         self._gap_end_s = -np.inf
@@ -167,8 +170,7 @@ class Aligner:
             self._interrupt(start_s)
             self._heard_from_s = start_s
         self._now_s = start_s
-        while self._hits and self._hits[0].window_start_s < start_s - _HIT_MEMORY_S:
-            self._hits.popleft()
+        self._forget_hits(start_s - _HIT_MEMORY_S)
         fresh = [
             Hit(
                 window_start_s=start_s,
@@ -183,7 +185,8 @@ class Aligner:
         for hit in sorted(fresh, key=lambda hit: -hit.similarity):
             if not any(self._explains(run, hit) for run in self._runs):
                 self._suspect(hit)
-        self._hits.extend(fresh)
+        for hit in fresh:
+            self._hits.setdefault((hit.reference_id, hit.reading), deque()).append(hit)
 
     def wanted(self) -> list[Stretch]:
         """The stretches that decide the open runs and candidates, one per reference and region."""
@@ -273,6 +276,13 @@ class Aligner:
 
     # -- suspicion ---------------------------------------------------------------------------------------------------
 
+    def _forget_hits(self, until_s: float) -> None:
+        for key, hits in list(self._hits.items()):
+            while hits and hits[0].window_start_s < until_s:
+                hits.popleft()
+            if not hits:
+                del self._hits[key]
+
     def _explains(self, run: Run, hit: Hit) -> bool:
         """Whether a run already follows this hit: tolerances under a window would split one airing in several."""
         if run.reference_id != hit.reference_id or (run.state is None and run.reading != hit.reading):
@@ -281,13 +291,9 @@ class Aligner:
 
     def _suspect(self, hit: Hit) -> None:
         """Start a candidate from a hit that agrees with an earlier one, or that is strong enough alone."""
-        agreeing = [
-            earlier
-            for earlier in self._hits
-            if (earlier.reference_id, earlier.reading) == (hit.reference_id, hit.reading) and self._agree(earlier, hit)
-        ]
-        nats = float(self._calibration.log_likelihood_ratio(np.array(hit.similarity)))
-        if not agreeing and nats < self.options.provisional_nats:
+        earlier = self._hits.get((hit.reference_id, hit.reading), ())
+        nats = float(self._calibration.log_likelihood_ratio(np.array([hit.similarity]))[0])
+        if nats < self.options.provisional_nats and not any(self._agree(one, hit) for one in reversed(earlier)):
             return
         candidates = [run for run in self._runs if run.state is None]
         if len(candidates) >= _MOST_CANDIDATES:
@@ -324,15 +330,13 @@ class Aligner:
         tempi: Floats = np.array([0.0, -0.004, 0.004]) + run.line.tempo_ratio
         if young:
             tempi = np.append(_tempi(most), run.line.tempo_ratio)
-        shifts_s = np.array([0, -1, 1, -2, 2]) * (self._hop_s / 2)
-        lines = [
-            Line(origin_s=pivot_s - (pivot_reference_s + shift_s) / tempo, tempo_ratio=tempo)
-            for tempo in sorted(tempi.tolist(), key=lambda tempo: abs(tempo - run.line.tempo_ratio))
-            for shift_s in shifts_s.tolist()
-        ]
+        # Of lines that are equally good the first is taken: the one nearest to the run's.
+        tempi = tempi[np.argsort(np.abs(tempi - run.line.tempo_ratio), kind="stable")]
+        shifted_s = pivot_reference_s + _SHIFTS_HOPS * self._hop_s
         return fit_line(
             plane,
-            lines=lines,
+            origins_s=(pivot_s - shifted_s / tempi[:, np.newaxis]).ravel(),
+            tempo_ratios=tempi.repeat(len(_SHIFTS_HOPS)),
             calibration=self._calibration,
             window_weight=self._weight,
             settled_until_s=run.settled_until_s,

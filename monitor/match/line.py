@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +31,8 @@ _SAME_TEMPO_RATIO = 0.005
 #: Half-way between two windows even the right recording is less like the vector between them: by a quarter of this.
 _BETWEEN_LOSS = 0.2
 NEAR_TEMPO_RATIO = 0.06
+#: Sums that differ by no more are the same.
+_ROUNDING_NATS = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,20 +149,31 @@ class Segment:
 
 def best_segment(nats: Floats) -> Segment:
     """The maximal scoring segment of a sequence of at least one window (Kadane)."""
-    first, last, evidence = _segments(nats[np.newaxis, :])
-    return Segment(first=int(first[0]), last=int(last[0]), evidence_nats=float(evidence[0]))
+    # A handful of numbers: the interpreter is through before an array's first operation is.
+    total = lowest = 0.0
+    last, evidence, floor, sums = 0, -math.inf, 0.0, [0.0]
+    for index, value in enumerate(nats.tolist()):
+        lowest = min(lowest, total)
+        total += value
+        sums.append(total)
+        if total - lowest > evidence:
+            last, evidence, floor = index, total - lowest, lowest
+    # The latest of equally good starts: windows that say nothing are not part of the airing.
+    first = next(index for index in range(last, -1, -1) if sums[index] <= floor + _ROUNDING_NATS)
+    return Segment(first=first, last=last, evidence_nats=evidence)
 
 
 def fit_line(
     plane: Plane,
     *,
-    lines: Sequence[Line],
+    origins_s: Floats,
+    tempo_ratios: Floats,
     calibration: Calibration,
     window_weight: float,
     settled_until_s: float,
     most_tempo_ratio: float,
 ) -> Fit:
-    """The line of the family with the largest segment evidence, refined below the reference's hop.
+    """The line of a family (L,) with the largest segment evidence, refined below the reference's hop.
 
     `window_weight` is the share of a window that is news (hop / window): overlapping windows repeat each other.
     Windows up to `settled_until_s` say nothing. Tempo stays within 1 ± `most_tempo_ratio`.
@@ -173,15 +185,14 @@ def fit_line(
     absent = np.full((len(starts), 1), float(hopeful[0]) * window_weight)
     padded = np.concatenate([weighed, absent], axis=1)
     padded[starts <= settled_until_s] = 0.0
-    columns = _columns(plane, lines)
+    columns = _columns(plane, origins_s, tempo_ratios)
     nats = padded[np.arange(len(starts)), columns]
-    _, _, evidence = _segments(nats)
-    change = np.abs(np.array([line.tempo_ratio for line in lines]) - 1.0)
-    prior = np.select(
-        [change <= _SAME_TEMPO_RATIO, change <= NEAR_TEMPO_RATIO], [0.0, _CHANGED_TEMPO_NATS], _FAR_TEMPO_NATS
-    )
+    evidence = _evidence(nats)
+    change = np.abs(tempo_ratios - 1.0)
+    prior = np.where(change <= NEAR_TEMPO_RATIO, _CHANGED_TEMPO_NATS, _FAR_TEMPO_NATS)
+    prior[change <= _SAME_TEMPO_RATIO] = 0.0
     best = int(np.argmax(evidence - prior))
-    line = lines[best]
+    line = Line(origin_s=float(origins_s[best]), tempo_ratio=float(tempo_ratios[best]))
     if evidence[best] >= _WORTH_REFINING_NATS:
         for _ in range(2):  # the second time, the neighbouring columns lie evenly around the line
             line = _refine(plane, line, nats[best], most_tempo_ratio)
@@ -235,30 +246,21 @@ def _judged(similarities: Floats, hopeful: Floats, calibration: Calibration, win
     return max(judged, key=lambda nats: best_segment(nats).evidence_nats)
 
 
-def _columns(plane: Plane, lines: Sequence[Line]) -> NDArray[np.intp]:
+def _columns(plane: Plane, origins_s: Floats, tempo_ratios: Floats) -> NDArray[np.intp]:
     """Nearest column of each window on each line, shape (L, W); the column past the last means outside."""
-    origins = np.array([line.origin_s for line in lines])[:, np.newaxis]
-    tempi = np.array([line.tempo_ratio for line in lines])[:, np.newaxis]
-    reference_s = tempi * (plane.window_starts_s[np.newaxis, :] - origins)
+    reference_s = tempo_ratios[:, np.newaxis] * (plane.window_starts_s - origins_s[:, np.newaxis])
     columns: NDArray[np.intp] = np.rint((reference_s - plane.reference_start_s) / plane.reference_hop_s).astype(np.intp)
     width = plane.similarities.shape[1]
     columns[(columns < 0) | (columns >= width)] = width
     return columns
 
 
-def _segments(nats: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
-    """First, last and evidence of the maximal scoring segment of each row."""
-    sums = np.concatenate([np.zeros((len(nats), 1)), np.cumsum(nats, axis=1)], axis=1)
+def _evidence(nats: Floats) -> Floats:
+    """The evidence of the maximal scoring segment of each row."""
+    sums = np.zeros((nats.shape[0], nats.shape[1] + 1))
+    np.cumsum(nats, axis=1, out=sums[:, 1:])
     lowest = np.minimum.accumulate(sums[:, :-1], axis=1)
-    gain = sums[:, 1:] - lowest
-    last = np.argmax(gain, axis=1)
-    rows = np.arange(len(nats))
-    evidence = gain[rows, last]
-    before = sums[:, :-1] <= lowest[rows, last][:, np.newaxis] + 1e-12
-    before &= np.arange(nats.shape[1])[np.newaxis, :] <= last[:, np.newaxis]
-    # The latest of equally good starts: windows that say nothing are not part of the airing.
-    first = nats.shape[1] - 1 - np.argmax(before[:, ::-1], axis=1)
-    return first, last, evidence
+    return np.asarray((sums[:, 1:] - lowest).max(axis=1))
 
 
 def _refine(plane: Plane, line: Line, nats: Floats, most_tempo_ratio: float) -> Line:

@@ -60,8 +60,9 @@ class Calibration:
 
     def interpolate(self, similarity: NDArray[np.floating], nats: NDArray[np.float64]) -> NDArray[np.float64]:
         """The map `nats` at each similarity, shape as given; NaN (nothing heard) is 0."""
-        found = np.interp(np.nan_to_num(similarity, nan=0.0), self.similarities, nats)
-        return np.where(np.isnan(similarity), 0.0, found)
+        found = np.asarray(np.interp(similarity, self.similarities, nats))
+        found[np.isnan(similarity)] = 0.0
+        return found
 
     def log_likelihood_ratio(self, similarity: NDArray[np.floating]) -> NDArray[np.float64]:
         """Nats for "same recording" against "anything else", shape as given."""
