@@ -148,9 +148,9 @@ class Mount:
         self.close()
         self._socket.close()
 
-    def restart(self, now_s: float) -> None:
-        """The tape begins anew; who listens hears it go on there."""
-        self.began_s, self._sent_frames = now_s, 0
+    def play(self, tape: Tape, now_s: float) -> None:
+        """A tape of the same format begins; who listens hears it go on there."""
+        self.tape, self.began_s, self._sent_frames = tape, now_s, 0
 
     def send(self, now_s: float) -> None:
         """What is due by now goes to everybody who listens."""

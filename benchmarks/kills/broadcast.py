@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import transmitter
-from benchmarks.transmitter import Mount
+from benchmarks.transmitter import Mount, Tape
 from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.demo import programme, station
-from monitor.demo.instruments import Generator
+from monitor.demo.instruments import SAMPLE_RATE_HZ, Generator
 from monitor.demo.library import Library
 from monitor.demo.programme import Airing, Recording
 
@@ -22,6 +22,7 @@ from monitor.demo.programme import Airing, Recording
 _AUDIO = station.mp3(128)
 _AIRING_S = (16.0, 28.0)
 _PAUSE_S = (5.0, 9.0)
+_LEAD_IN_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,18 +41,20 @@ class Broadcast:
 
     manifest: Path
     mounts: tuple[Mount, ...]
+    #: What each mount plays from the beginning on; silence before, so that no airing is cut by the beginning.
+    tapes: dict[str, Tape]
     airings: dict[str, tuple[Airing, ...]]
 
     @property
     def round_s(self) -> float:
         """The longest round."""
-        return max(mount.tape.duration_s for mount in self.mounts)
+        return max(tape.duration_s for tape in self.tapes.values())
 
     def begin(self) -> float:
-        """Every programme begins anew, now; when that is, in Unix seconds."""
+        """Every programme begins, now; when that is, in Unix seconds."""
         now_s = time.time()
         for mount in self.mounts:
-            mount.restart(now_s)
+            mount.play(self.tapes[mount.name], now_s)
         return now_s
 
     def next_whole_s(self, now_s: float) -> float:
@@ -61,7 +64,7 @@ class Broadcast:
     def aired(self, *, since_s: float, until_s: float) -> Iterator[Aired]:
         """What was played whole within that time."""
         for mount in self.mounts:
-            length_s = mount.tape.duration_s
+            length_s = self.tapes[mount.name].duration_s
             for turn in range(math.ceil((until_s - mount.began_s) / length_s)):
                 began_s = mount.began_s + turn * length_s
                 for airing in self.airings[mount.name]:
@@ -72,7 +75,8 @@ class Broadcast:
 
 def write(recordings: Library, *, stations: int, round_s: float, seed: int, ffmpeg: FfmpegProgram) -> Broadcast:
     """Stations whose programmes last `round_s` or a little longer."""
-    mounts, airings = [], {}
+    lead_in = transmitter.encode(np.zeros(round(_LEAD_IN_S * SAMPLE_RATE_HZ), dtype=np.float32), _AUDIO, ffmpeg)
+    mounts, tapes, airings = [], {}, {}
     for number in range(stations):
         rng = np.random.default_rng([seed, 9, number])
         name = f"station-{number + 1}"
@@ -82,10 +86,10 @@ def write(recordings: Library, *, stations: int, round_s: float, seed: int, ffmp
             tape.play(next(pieces), rng.uniform(*_AIRING_S))
             tape.rest(rng.uniform(*_PAUSE_S))
         written = tape.programme()
-        encoded = transmitter.encode(written.samples, _AUDIO, ffmpeg)
-        mounts.append(Mount(name=name, tape=encoded, began_s=time.time()))
+        tapes[name] = transmitter.encode(written.samples, _AUDIO, ffmpeg)
+        mounts.append(Mount(name=name, tape=lead_in, began_s=time.time()))
         airings[name] = tuple(airing for airing in written.airings if airing.reference_id is not None)
-    return Broadcast(manifest=recordings.manifest, mounts=tuple(mounts), airings=airings)
+    return Broadcast(manifest=recordings.manifest, mounts=tuple(mounts), tapes=tapes, airings=airings)
 
 
 def _shuffled(recordings: Sequence[Recording], rng: Generator) -> Iterator[Recording]:

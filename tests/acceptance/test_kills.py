@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ async def test_no_airing_and_no_webhook_is_lost_by_kills(data_dir, pieces, ffmpe
     on_air = broadcast.write(recordings, stations=1, round_s=15, seed=7, ffmpeg=ffmpeg)
     moments = [Moment.OPEN, Moment.START, Moment.KEEPER]
     outcome = await run.perform(data_dir, on_air, moments, undisturbed_round=False, seed=7, say=print)
-    assert run.nothing_lost(outcome.figures), (outcome.figures, outcome.judged, outcome.strays)
+    # Printed, because a failed assertion shows only the beginning and the end of so much.
+    print(json.dumps(outcome.figures, indent=2), *outcome.judged, *outcome.strays, sep="\n")
+    assert run.nothing_lost(outcome.figures)
     assert [kill.moment for kill in outcome.kills] == moments
     assert outcome.figures["airings"]["owed"] >= 1
