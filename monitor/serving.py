@@ -96,4 +96,3 @@ async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     # All questions are the newest few of what may be millions: an index in their order answers them, where workers and
     # a compiler cost more than the whole answer, and a bitmap reads all rows of a reference to sort them.
     await connection.execute("SET max_parallel_workers_per_gather = 0; SET jit = off; SET enable_bitmapscan = off")
-    await connection.set_autocommit(False)

@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from monitor.catalog.item import METADATA_COLUMNS
 from monitor.catalog.references import ReferenceRow, reference_row
-from monitor.servers.border import transaction
+from monitor.servers.border import statement
 from monitor.types import ReferenceState
 
 #: Where words are looked for.
@@ -54,7 +54,7 @@ class Register:
         """How many there are."""
         conditions, values = _conditions(wanted)
         query = sql.SQL("SELECT count(*) FROM catalog_references WHERE {}").format(sql.SQL(" AND ").join(conditions))
-        async with transaction(self._pool, "count references") as connection:
+        async with statement(self._pool, "count references") as connection:
             ((count,),) = await (await connection.execute(query, values)).fetchall()
             return int(count)
 
@@ -69,7 +69,7 @@ class Register:
 
     async def of_paths(self, paths: Collection[str]) -> set[str]:
         """Those of the paths from which some reference, in whatever state, was loaded."""
-        async with transaction(self._pool, "look for files of references") as connection:
+        async with statement(self._pool, "look for files of references") as connection:
             cursor = await connection.execute(
                 "SELECT path FROM catalog_references WHERE path = ANY (%s)", [list(paths)]
             )
@@ -96,7 +96,7 @@ class Register:
         return rows[0] if rows else None
 
     async def _rows(self, doing: str, query: sql.SQL | sql.Composed, values: Mapping[str, Any]) -> list[ReferenceRow]:
-        async with transaction(self._pool, doing) as connection:
+        async with statement(self._pool, doing) as connection:
             cursor = await connection.cursor(row_factory=dict_row).execute(query, values)
             return [reference_row(row) for row in await cursor.fetchall()]
 

@@ -200,6 +200,7 @@ class Listening:
 
     def _described(self, name: str, stream: Stream) -> dict[str, Any]:
         up = stream.status.state in {StreamState.RECEIVING, StreamState.SILENT}
+        recognised_until_s = self._pipeline.recognised_until_s(name)
         return {
             "name": name,
             "state": stream.status.state.value,
@@ -212,6 +213,7 @@ class Listening:
             "catalogs": list(stream.settings.catalogs),
             "paused": stream.settings.paused,
             "delay_s": max(self._now() - stream.heard_until_s, 0.0) if up and stream.heard_until_s else None,
+            "behind_s": max(self._now() - recognised_until_s, 0.0) if up and recognised_until_s is not None else None,
             "last_words": list(stream.last_words),
             "alarm": stream.alarm,
             "alarm_since_s": stream.alarm_since_s,

@@ -43,6 +43,8 @@ _MOST_QUERIES = 256
 #: Where so many windows wait, more go into one search: it costs little more.
 _MUCH = 1024
 _MOST_OF_MUCH = 1024
+#: Of the loop, between two windows that are aligned.
+_TURNS = 6
 _REFRESH_S = 2.0
 #: So often, at most, the log is told that windows are lost.
 _SAY_DROPPED_S = 60.0
@@ -258,6 +260,13 @@ class Pipeline:
         lane = self._lanes.get(catalog)
         return None if lane is None else lane.reader.references.get(reference_id)
 
+    def recognised_until_s(self, stream: str) -> float | None:
+        """Up to where the stream was looked for in all of its catalogs; None before its first window was."""
+        reached_s = [
+            lane.trackers[stream].aligner.heard_until_s for lane in self._lanes.values() if stream in lane.trackers
+        ]
+        return min(reached_s) if reached_s and math.isfinite(min(reached_s)) else None
+
     @property
     def lanes(self) -> Mapping[str, Lane]:
         """The catalogs by name."""
@@ -357,7 +366,9 @@ class Pipeline:
                 near = next(found) if isinstance(item, Embedded) and item.readings is not None else []
                 for event in await self._align(lane, item, near):
                     await self._put(lane, event)
-                await asyncio.sleep(0)
+                # Whoever asks the API goes through the loop some times until the answer is there: not once a window.
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
         for tracker in lane.trackers.values():
             for event in tracker.aligner.flush(interrupted=True):
                 await self._put(lane, event)

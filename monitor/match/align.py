@@ -120,6 +120,11 @@ class Aligner:
         return tuple(self._match(run) for run in self._runs if run.state is not None and not run.interrupted)
 
     @property
+    def heard_until_s(self) -> float:
+        """The end of the last window that was told; minus infinity before the first."""
+        return self._now_s + self._window_s
+
+    @property
     def suspicions(self) -> list[float]:
         """Of each candidate that is older than the newest window, that window's similarity on its line."""
         return [run.latest_similarity for run in self._runs if run.state is None and run.born_s < self._now_s]

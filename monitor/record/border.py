@@ -12,6 +12,8 @@ import psycopg_pool
 from monitor.errors import ServerReason, StorageError
 from monitor.servers import border
 
+_READ_S = 30.0
+
 
 @contextmanager
 def database_errors(doing: str) -> Iterator[None]:
@@ -31,4 +33,14 @@ async def transaction(
     """As `monitor.servers.border.transaction`; errors as in `database_errors`."""
     with database_errors(doing):
         async with border.transaction(pool, doing, timeout_s=timeout_s) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def statement(
+    pool: psycopg_pool.AsyncConnectionPool[Any], doing: str
+) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """As `monitor.servers.border.statement`; errors as in `database_errors`."""
+    with database_errors(doing):
+        async with border.statement(pool, doing, timeout_s=_READ_S) as connection:
             yield connection

@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from monitor.catalog.register import containing
-from monitor.record.border import transaction
+from monitor.record.border import statement
 from monitor.record.rows import (
     MATCH_COLUMNS,
     RecordedEvent,
@@ -235,7 +235,7 @@ class Listings:
         return [gap_from_row(row) for row in await self._read("list gaps", query, values | {"limit": limit})]
 
     async def _read(self, doing: str, query: sql.SQL | sql.Composed, values: dict[str, Any]) -> list[dict[str, Any]]:
-        async with transaction(self._pool, doing) as connection:
+        async with statement(self._pool, doing) as connection:
             cursor = await connection.cursor(row_factory=dict_row).execute(query, values)
             rows: list[dict[str, Any]] = await cursor.fetchall()
             return rows

@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from monitor.errors import DeliveryError, DeliveryReason
-from monitor.record.border import transaction
+from monitor.record.border import statement, transaction
 from monitor.record.rows import Delivery, DeliveryState, at, delivery_from_row, seconds
 
 #: No earlier event of the row's match waits for the same endpoint.
@@ -119,7 +119,7 @@ class Outbox:
         before: tuple[float, UUID] | None = None,
     ) -> list[Delivery]:
         """Deliveries, the newest first; `before` is (created_s, delivery_id) of the last row so far."""
-        async with transaction(self._pool, "list deliveries") as connection:
+        async with statement(self._pool, "list deliveries") as connection:
             cursor = await connection.cursor(row_factory=dict_row).execute(
                 "SELECT * FROM deliveries WHERE state = ANY(%(states)s)"
                 " AND (%(endpoint)s::text IS NULL OR endpoint = %(endpoint)s) AND (%(created)s::timestamptz IS NULL"

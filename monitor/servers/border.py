@@ -56,6 +56,16 @@ async def transaction(
 
 
 @asynccontextmanager
+async def statement(
+    pool: psycopg_pool.AsyncConnectionPool[Any], doing: str, *, timeout_s: float | None = None
+) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """As `transaction`, for one statement: a third of the ways to the server where connections commit by themselves."""
+    with database_errors(doing):
+        async with pool.connection() as connection, _cut_off(connection, doing, timeout_s):
+            yield connection
+
+
+@asynccontextmanager
 async def _cut_off(
     connection: psycopg.AsyncConnection[Any], doing: str, timeout_s: float | None
 ) -> AsyncIterator[None]:

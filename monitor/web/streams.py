@@ -69,6 +69,7 @@ class Stream(BaseModel):
     source: Literal["file", "api"] = Field(description="Whether the configuration file or the API added it.")
     paused: bool
     delay_s: float | None = Field(description="How long ago the last sound was heard, while it is up.")
+    behind_s: float | None = Field(description="How old the sound is that was looked for last, while it is up.")
     alarm: StreamAlarm | None = Field(description="What about it somebody should know.")
     alarm_since_s: float | None
 

@@ -133,6 +133,18 @@ async def test_a_stream_changed_while_milvus_is_away_is_followed_afterwards(stat
     await until(lambda: "confirmed" in station.log.told)
 
 
+async def test_how_far_a_stream_was_looked_for_is_known_also_while_it_waits(station):
+    assert station.pipeline.recognised_until_s("radio") is None
+    station.play(0, 3)
+    await until(lambda: station.pipeline.recognised_until_s("radio") == 2.5 + WINDOW_S)
+    station.reader.away = True
+    station.play(3, 30)
+    await until(lambda: station.pipeline.trouble)
+    assert station.pipeline.recognised_until_s("radio") == 2.5 + WINDOW_S
+    station.reader.away = False
+    await until(lambda: station.pipeline.recognised_until_s("radio") == 29.5 + WINDOW_S)
+
+
 async def test_a_changed_stream_goes_on_with_its_match(station):
     station.play(0, 20)
     await until(lambda: "confirmed" in station.log.told)
@@ -218,7 +230,9 @@ async def test_what_waits_for_milvus_at_a_death_is_searched_by_the_next_life(kep
     station.play(0, 10)
     await until(lambda: "provisional" in station.log.told)
     station.reader.away = True
-    station.play(10, 45)
+    station.play(10, 12)
+    await until(lambda: station.pipeline.trouble)
+    station.play(12, 45)
     lane = station.pipeline.lanes["default"]
     await until(lambda: lane.queue.on_disk >= 50)
     row = as_row(station.log.events[-1])

@@ -7,7 +7,7 @@ import { listing } from "../parts/listing.js";
 import { notice, tried } from "../parts/notice.js";
 import { choice, empty, facts, panel, shown } from "../parts/states.js";
 import { deliveryBadge } from "../parts/words.js";
-import { streams } from "../roster.js";
+import { refresh, streams } from "../roster.js";
 
 const REFRESH_MS = 5000;
 // A queue is worth a look from half on, and nearly lost near its end.
@@ -32,8 +32,11 @@ function server([name, found]) {
 function delays() {
   const heard = [...streams.values()].filter((stream) => stream.up && typeof stream.delay_s === "number");
   if (!heard.length) return h("p.muted", {}, "No stream is heard now.");
-  const slowest = heard.sort((one, other) => other.delay_s - one.delay_s).slice(0, 5);
-  return h("ul.rows", {}, slowest.map((stream) => h("li", {}, h("a", { href: `#/streams/${encodeURIComponent(stream.name)}` }, stream.name), h("span.number", {}, `${signed(stream.delay_s, 1)} s`))));
+  const behind_s = (stream) => stream.behind_s ?? stream.delay_s;
+  const slowest = heard.sort((one, other) => behind_s(other) - behind_s(one)).slice(0, 5);
+  const row = (stream) =>
+    h("li", {}, h("a", { href: `#/streams/${encodeURIComponent(stream.name)}` }, stream.name), h("span.number", {}, `${signed(behind_s(stream), 1)} s`, h("small.muted", {}, ` heard ${signed(stream.delay_s, 1)} s ago`)));
+  return h("ul.rows", {}, slowest.map(row));
 }
 
 function made(found) {
@@ -89,7 +92,8 @@ function deliveries(signal) {
 
 export function health(view, { signal }) {
   const place = h("div.stack");
-  const read = () => ask("/health", { signal }).then(made);
+  // No event tells how far behind a stream is.
+  const read = async () => made((await Promise.all([ask("/health", { signal }), refresh()]))[0]);
   view.append(h("header", {}, h("h1", {}, "Health"), h("div.actions", {}, h("a.button", { href: "/docs" }, icon("doc"), "API"))), place, deliveries(signal));
   shown(place, read, signal, ["40%", "100%", "100%", "80%"]);
   repeat(async () => {

@@ -56,7 +56,8 @@ export function stream(view, { words, signal }) {
       facts([
         ["Since", `${moment(found.since_s)} (${span(now_s() - found.since_s)})`],
         ["Level", found.up ? level(levels.get(name)) : ""],
-        ["Behind live", found.up && found.delay_s !== null && found.delay_s !== undefined ? `${signed(found.delay_s, 1)} s` : ""],
+        ["Last sound", found.up && typeof found.delay_s === "number" ? `${signed(found.delay_s, 1)} s ago` : ""],
+        ["Recognition", found.up && typeof found.behind_s === "number" ? `${signed(found.behind_s, 1)} s behind live` : ""],
         ["Catalogs", found.catalogs?.join(", ")],
         ["Kept in", found.source === "api" ? "the database" : "the configuration file"],
         ["Address", found.addresses?.length ? h("span.mono.small", {}, found.addresses.join(" ")) : ""],
