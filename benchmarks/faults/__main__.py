@@ -64,10 +64,13 @@ async def _run(only: Collection[str], repeat: int, folder: Path | None) -> tuple
                 ]
                 if faults:
                     say(f"{scene.name}: {len(faults)} faults")
-                    played, control = await scene.play(rig, faults)
+                    try:
+                        played, control = await scene.play(rig, faults)
+                    except MonitorError as error:  # the others go on
+                        played, control = [], Control(scene=scene.name, airings=0, lost=0, problems=(str(error),))
                     outcomes += played
                     controls.append(control)
-    if not outcomes:
+    if not controls:
         scenes = ", ".join(repr(scene.name) for scene in SCENES)
         raise UsageError(f"there is no fault {' '.join(only)}; name a fault of benchmarks/faults, or a scene: {scenes}")
     return outcomes, controls

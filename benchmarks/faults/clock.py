@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from benchmarks.faults.control import Programme
 from benchmarks.faults.fault import Control, Fault, Kind, Outcome
 from benchmarks.faults.rig import Rig, Watch
+from monitor.demo import commands
 from monitor.demo import station as radio
 from monitor.errors import MissingPartError, MonitorError, StreamReason
 
@@ -19,6 +21,22 @@ _SOUND_S = 180.0
 _LIBRARY = "libfaketimeMT.so.1"
 _HOUR_S = 3600
 _CLOSE_S = 60.0
+#: faketime fails a sleep until an instant that has just passed, which is no fault of a clock: such a sleep is over.
+_SLEEP = """
+import time
+
+_slept = time.sleep
+
+
+def _sleep(seconds):
+    try:
+        _slept(seconds)
+    except OSError:
+        pass
+
+
+time.sleep = _sleep
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,18 +85,23 @@ def _leapt(watch: Watch) -> bool:
 
 async def play(rig: Rig, faults: Sequence[ClockFault]) -> tuple[list[Outcome], Control]:
     """The monotonic clock is left alone, as it is where somebody sets a machine's clock."""
-    clock = rig.place / "clock"
+    clock, python = rig.place / "clock", rig.place / "python"
     _set(clock, 0)
+    python.mkdir(exist_ok=True)
+    (python / "sitecustomize.py").write_text(_SLEEP)
     environment = {
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(python), os.environ.get("PYTHONPATH")))),
         "LD_PRELOAD": str(_library()),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_CACHE_DURATION": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "FAKETIME_DONT_RESET": "1",
+        "FAKETIME_SKIP_CMDS": "ffmpeg",
     }
     control, outcomes = Programme(rig, _CONTROL), []
     verdict: Control | None = None
-    async with radio.on_air([control.station]) as address:
+    # The servers keep the right time: they are there before the daemon, and not started by it.
+    async with commands.servers(rig.program.data_dir), radio.on_air([control.station]) as address:
         rig.configure(streams=[{"name": _CONTROL, "url": address + control.station.path}])
         async with rig.running(environment=environment) as watch:
             control.begin()

@@ -25,6 +25,8 @@ _STOPPED_S = 12.0
 #: While nobody listens an airing's start or end may pass unheard.
 _EDGE_S = 60.0
 _IN_USE = 75
+#: A gap and the rows after it are looked at one after the other.
+_TOLD_S = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +152,7 @@ async def _outcome(fault: DaemonFault, watch: Watch, row: Found, *, at_s: float,
     cut = [one for one in same if abs(one.start_s - row.start_s) < 5]
     if len(cut) != 1 or cut[0].match_id != row.match_id:
         problems.append(f"{fault.name}: the airing that it cut is {len(cut)} rows")
-    unheard_s = sum(min(gap.end_s, back_s) - max(gap.start_s, at_s) for gap in watch.gaps[_CONTROL] if gap.end_s > at_s)
-    if fault.ends and not unheard_s:
+    if fault.ends and not await watch.until(lambda: any(gap.end_s > at_s for gap in watch.gaps[_CONTROL]), _TOLD_S):
         problems.append(f"{fault.name}: no gap is told")
     return Outcome(
         fault=fault,
