@@ -48,8 +48,6 @@ class Feed:
     mount: Mount
     deck: Deck | Playlist
     station: Station
-    #: So much of the past is sent to those who come now.
-    past_s: float
     settings: dict[str, Any] = field(default_factory=dict)
     _tls: ssl.SSLContext | None = None
     certificates: Certificates | None = None
@@ -127,7 +125,6 @@ async def opened(
             mount=mount,
             deck=deck,
             station=station,
-            past_s=_WINDOW_SEGMENTS * SEGMENT_S if venue is Venue.HLS else _BURST_S,
             settings={"ca_file": str(identities.authorities)} if tls else {},
             _tls=tls,
             certificates=identities if tls else None,

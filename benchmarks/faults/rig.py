@@ -124,6 +124,15 @@ def _place(folder: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """How many seconds of a stream were heard, and not heard, when the daemon was asked."""
+
+    at_s: float
+    heard_s: float
+    missed_s: float
+
+
 @dataclass(kw_only=True)
 class Watch:
     """A daemon seen from outside, looked at all the time."""
@@ -140,6 +149,8 @@ class Watch:
     found: dict[str, list[Found]] = field(default_factory=lambda: defaultdict(list))
     #: By name with labels, as Prometheus reads them.
     metrics: dict[str, float] = field(default_factory=dict)
+    #: When they were asked for.
+    asked_s: float = 0.0
     lines: list[dict[str, Any]] = field(default_factory=list)
     _read_bytes: int = 0
     _looked: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -199,6 +210,17 @@ class Watch:
         written = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
         return self.metrics.get(f"{name}{{{written}}}" if written else name, 0.0)
 
+    def account(self, stream: str) -> Account:
+        """Of the stream's own time: what was sent twice is counted once."""
+        missed = (self.metric("monitor_stream_gap_seconds_total", reason=one, stream=stream) for one in StreamReason)
+        heard_s = self.metric("monitor_stream_covered_seconds_total", stream=stream)
+        return Account(at_s=self.asked_s, heard_s=heard_s, missed_s=sum(missed))
+
+    async def looked_again(self) -> None:
+        """Once more from now on."""
+        now_s = time.time()
+        await self.until(lambda: self.asked_s > now_s, _READY_S)
+
     def said(self, action: str, **fields: str) -> list[dict[str, Any]]:
         """The log lines of that action."""
         return [
@@ -218,7 +240,8 @@ class Watch:
             answer = await client.get("/-/ready")
             self.ready, self.unready = answer.status_code == httpx.codes.OK, answer.json()["reasons"]
             if self.ready or self.metrics:
-                text = (await client.get("/metrics")).text
+                asked_s, text = time.time(), (await client.get("/metrics")).text
+                self.asked_s = asked_s
                 self.metrics = {name: float(value) for name, value in _SAMPLE.findall(text)}
         except (httpx.HTTPError, ValueError):
             self.ready, self.unready = False, None

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from benchmarks.faults.deck import Deck
 from benchmarks.faults.fault import Fault, Kind, Outcome
 from benchmarks.faults.feeds import HLS_TYPE, Feed, Venue, playlist
 from benchmarks.faults.mount import Trouble
-from benchmarks.faults.rig import Watch
+from benchmarks.faults.rig import Account, Watch
 from benchmarks.faults.signs import DOWN, Sign, backs_off, bears_it, falls, flaps, is_anchored_anew
 from benchmarks.faults.sounds import BYTES_PER_S, PCM_BYTES_PER_S, Sounds
 from benchmarks.faults.station import Behaviour, Request, content, dumb, greeting, redirect, status
@@ -24,8 +24,10 @@ from monitor.errors import StreamReason
 from monitor.types import StreamState
 
 R = StreamReason
-#: A gap that is longer than what the feed sends of its past by so much must be told.
-_COVERED_S = 2.5
+#: Seconds heard and seconds told as missing are all that passed, but for so many that are under way.
+_UNDER_WAY_S = 6.0
+#: Seconds not heard of which some must have passed for the fault's own reason.
+_MISSED_S = 4.0
 #: So much of what is aired after a fault must have been recognised.
 _AGAIN_S = 3.0
 
@@ -52,6 +54,9 @@ class StreamFault(Fault):
 async def suffer(fault: StreamFault, feed: Feed, watch: Watch) -> Outcome:
     """Inject the fault into a feed that is heard, wait for its sign, end it; what is aired afterwards must be found."""
     name, sign = fault.name, fault.sign
+    await watch.until(lambda: watch.account(name).heard_s, fault.notice_s)
+    await watch.looked_again()
+    before = watch.account(name)
     injected_s = time.time()
     async with fault.inject(feed):
         noticed_s = await watch.until(lambda: sign.seen(watch, name, injected_s), fault.notice_s)
@@ -69,24 +74,26 @@ async def suffer(fault: StreamFault, feed: Feed, watch: Watch) -> Outcome:
     feed.deck.air()
     aired_s = time.time()
     found = await watch.until(lambda: any(row.end_s > aired_s + _AGAIN_S for row in watch.found[name]), fault.recover_s)
-    covered_s = feed.past_s + _COVERED_S
+    problems = _problems(fault, watch, injected_s, before)
+    if well_s is None:
+        problems.append(f"{name}: not well again within {fault.recover_s:.0f} s: {watch.state(name)}")
     return Outcome(
         fault=fault,
         expected=sign.text,
         noticed_s=noticed_s - injected_s,
         recovered_s=None if well_s is None else max(well_s - healed_s, 0.0),
         lost=0 if found else 1,
-        problems=tuple(_problems(fault, watch, injected_s, noticed_s, well_s, covered_s=covered_s)),
+        problems=tuple(problems),
     )
 
 
-def _problems(
-    fault: StreamFault, watch: Watch, injected_s: float, noticed_s: float, well_s: float | None, *, covered_s: float
-) -> Sequence[str]:
-    name, reasons = fault.name, fault.sign.reasons
+def _problems(fault: StreamFault, watch: Watch, injected_s: float, before: Account) -> list[str]:
+    name, reasons, after = fault.name, fault.sign.reasons, watch.account(fault.name)
+    passed_s, heard_s = after.at_s - before.at_s, after.heard_s - before.heard_s
+    missed_s = after.missed_s - before.missed_s
     problems = []
-    if well_s is None:
-        problems.append(f"{name}: not well again within {fault.recover_s:.0f} s: {watch.state(name)}")
+    if abs(passed_s - heard_s - missed_s) > _UNDER_WAY_S:
+        problems.append(f"{name}: of {passed_s:.1f} s {heard_s:.1f} were heard, and {missed_s:.1f} are told as missing")
     if not reasons:
         fell = [status for status in watch.states[name] if status.state in DOWN and status.since_s >= injected_s]
         if fell:
@@ -95,8 +102,8 @@ def _problems(
     if not any(line.get("reason") in reasons for line in watch.said("stream_failed", stream=name)):
         problems.append(f"{name}: the log does not say {' or '.join(reasons)}")
     told = {gap.reason for gap in watch.gaps[name] if gap.end_s >= injected_s}
-    if well_s is not None and well_s - noticed_s > covered_s and not told & reasons:
-        problems.append(f"{name}: {well_s - noticed_s:.1f} s not heard, and the gaps say {sorted(told)}")
+    if missed_s > _MISSED_S and not told & reasons:
+        problems.append(f"{name}: {missed_s:.1f} s not heard, and the gaps say {sorted(told)}")
     return problems
 
 
