@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from monitor.demo.report import Outcome, Tolerances
 from monitor.demo.station import Station
 
 _LEAD_S = 2.0
+_MOMENT_S = 0.1
 _AIRING_S = 15.0
 #: Longer than `match.end_after_s` need not be: the next piece ends the one before as well.
 _BETWEEN_S = 4.0
@@ -52,6 +54,8 @@ class Programme:
 
     async def judge(self, watch: Watch, scene: str, *, edge_s: float = 3.0) -> Control:
         """What became of all that was aired so far. Rows may be wrong at their edges by `edge_s`."""
+        # There is one at least.
+        await asyncio.sleep(max(self._on_air_s + _AIRING_S - time.time(), 0) + _MOMENT_S)
         airings = self.airings(time.time())
 
         def judged() -> report.Report:

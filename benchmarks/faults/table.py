@@ -40,18 +40,32 @@ SCENES: tuple[Scene, ...] = (
 
 def text(outcomes: Sequence[Outcome], controls: Sequence[Control]) -> str:
     """For people: a line for each fault, then for each healthy stream, then what is wrong."""
-    rows = [("kind", "fault", "what happens", "what the daemon makes of it", "noticed", "well again", "lost")]
+    rows: list[tuple[str, ...]] = [
+        ("kind", "fault", "what happens", "what the daemon makes of it", "noticed", "well again", "lost")
+    ]
     for one in outcomes:
         fault = one.fault
         times = (_seconds(one.noticed_s), _seconds(one.recovered_s))
         rows.append((fault.kind, fault.name, fault.what, one.expected, *times, str(one.lost)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    lines = [*_ruled(rows), "", *_ruled(by_kind(outcomes))]
     beside = [f"healthy stream, {one.scene}: {one.airings} airings, {one.lost} lost" for one in controls]
     lines += ["", *beside]
     lines += [f"FAILED: {problem}" for problem in problems(outcomes, controls)]
     return "\n".join([*lines, summary(outcomes, controls)])
+
+
+def by_kind(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
+    """The table of the README: a heading, and a row for each kind of fault."""
+    rows: list[tuple[str, ...]] = [
+        ("kind", "injected", "survived", "lost", "noticed after", "longest", "well again after", "longest")
+    ]
+    for kind in dict.fromkeys(one.fault.kind for one in outcomes):
+        those = [one for one in outcomes if one.fault.kind is kind]
+        noticed = sorted(one.noticed_s for one in those if one.noticed_s is not None)
+        recovered = sorted(one.recovered_s for one in those if one.recovered_s is not None)
+        survived, lost = sum(one.survived for one in those), sum(one.lost for one in those)
+        rows.append((kind, str(len(those)), str(survived), str(lost), *_spread(noticed), *_spread(recovered)))
+    return rows
 
 
 def problems(outcomes: Sequence[Outcome], controls: Sequence[Control]) -> list[str]:
@@ -100,6 +114,19 @@ def as_json(outcomes: Sequence[Outcome], controls: Sequence[Control]) -> dict[st
             for one in controls
         ],
     }
+
+
+def _ruled(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+
+def _spread(ordered_s: Sequence[float]) -> tuple[str, str]:
+    """The median and the longest of times in order."""
+    if not ordered_s:
+        return "never", "never"
+    return _seconds(ordered_s[len(ordered_s) // 2]), _seconds(ordered_s[-1])
 
 
 def _seconds(value: float | None) -> str:
