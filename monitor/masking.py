@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -44,6 +45,7 @@ def is_sensitive_name(name: str) -> bool:
     return bool(_SENSITIVE_NAME.search(name))
 
 
+@functools.lru_cache(maxsize=4096)
 def mask_url(url: str) -> str:
     """The URL with user information, query values and token-like path segments replaced by `***`.
 

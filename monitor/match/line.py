@@ -239,11 +239,11 @@ def _judged(similarities: Floats, hopeful: Floats, calibration: Calibration, win
     `hopeful` are the nats by which the line was found: windows that are settled, or beyond the reference, keep them.
     """
     fixed = np.isnan(similarities) | (hopeful == 0.0)
-    judged = [
+    others = [
         np.where(fixed, hopeful, calibration.interpolate(similarities, nats) * window_weight)
-        for nats in calibration.hypotheses
+        for nats in calibration.hypotheses[:-1]
     ]
-    return max(judged, key=lambda nats: best_segment(nats).evidence_nats)
+    return max([*others, hopeful], key=lambda nats: best_segment(nats).evidence_nats)
 
 
 def _columns(plane: Plane, origins_s: Floats, tempo_ratios: Floats) -> NDArray[np.intp]:
