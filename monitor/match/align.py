@@ -7,7 +7,7 @@ references would decide what is suspected, `advance` takes the similarities with
 from __future__ import annotations
 
 import functools
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -17,7 +17,7 @@ import numpy as np
 from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, Plane, fit_line
 from monitor.match.placement import better_line
 from monitor.match.run import COVERED_SHARE, Run
-from monitor.match.score import Calibration
+from monitor.match.score import Calibration, Likeness
 from monitor.types import Hit, Match, MatchEvent, MatchState, Neighbour
 
 #: A candidate that no window supports for so long is forgotten.
@@ -82,6 +82,16 @@ class Stretch:
     reading: int = 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Nearest:
+    """Which recording is nearest to a window."""
+
+    reference_id: str
+    similarity: float
+    #: Of the nearest window of any other recording, or, if none was found, a bound to it.
+    next_similarity: float
+
+
 class Aligner:
     """Runs of hits that agree on their origin, for one stream against one catalog."""
 
@@ -106,6 +116,8 @@ class Aligner:
         self._runs: list[Run] = []
         #: The latest hits, oldest first, by reference and reading.
         self._hits: dict[tuple[str, int], deque[Hit]] = {}
+        #: Of each window of the look-back and each reading: the nearest recording.
+        self._nearest: OrderedDict[float, dict[int, _Nearest]] = OrderedDict()
         self._now_s = -np.inf
         #: Where the latest span began that followed unheard audio; clocks before and after may disagree.
         self._gap_end_s = -np.inf
@@ -125,9 +137,10 @@ class Aligner:
         return self._now_s + self._window_s
 
     @property
-    def suspicions(self) -> list[float]:
-        """Of each candidate that is older than the newest window, that window's similarity on its line."""
-        return [run.latest_similarity for run in self._runs if run.state is None and run.born_s < self._now_s]
+    def suspicions(self) -> list[tuple[float, Likeness]]:
+        """Of each candidate older than the newest window: its evidence, and how like that window is to its line."""
+        candidates = (run for run in self._runs if run.state is None and run.born_s < self._now_s)
+        return [(run.evidence_nats, run.latest) for run in candidates if run.latest is not None]
 
     @property
     def strongest_nats(self) -> float:
@@ -186,6 +199,9 @@ class Aligner:
             )
             for neighbour in neighbours
         ]
+        self._nearest[start_s] = _nearest(neighbours)
+        while next(iter(self._nearest)) < start_s - self.options.look_back_s:
+            self._nearest.popitem(last=False)
         # The nearest first: what there is room for is what is most like the stream, at whatever pitch.
         for hit in sorted(fresh, key=lambda hit: -hit.similarity):
             if not any(self._explains(run, hit) for run in self._runs):
@@ -297,7 +313,13 @@ class Aligner:
     def _suspect(self, hit: Hit) -> None:
         """Start a candidate from a hit that agrees with an earlier one, or that is strong enough alone."""
         earlier = self._hits.get((hit.reference_id, hit.reading), ())
-        nats = float(self._calibration.log_likelihood_ratio(np.array([hit.similarity]))[0])
+        alone = Likeness(
+            own=np.array([hit.similarity]),
+            rival=np.array([self._rival(hit.reference_id, hit.reading, hit.window_start_s)]),
+            beside=np.array([np.nan]),
+            around=np.array([np.nan]),
+        )
+        nats = float(self._calibration.log_likelihood_ratio(self._calibration.margins(alone))[0])
         if nats < self.options.provisional_nats and not any(self._agree(one, hit) for one in reversed(earlier)):
             return
         candidates = [run for run in self._runs if run.state is None]
@@ -342,11 +364,21 @@ class Aligner:
             plane,
             origins_s=(pivot_s - shifted_s / tempi[:, np.newaxis]).ravel(),
             tempo_ratios=tempi.repeat(len(_SHIFTS_HOPS)),
+            rivals=np.array(
+                [self._rival(run.reference_id, run.reading, start_s) for start_s in plane.window_starts_s.tolist()]
+            ),
             calibration=self._calibration,
             window_weight=self._weight,
             settled_until_s=run.settled_until_s,
             most_tempo_ratio=most,
         )
+
+    def _rival(self, reference_id: str, reading: int, start_s: float) -> float:
+        """Similarity of a window with the nearest of all other recordings; NaN where that is not known."""
+        nearest = self._nearest.get(start_s, {}).get(reading)
+        if nearest is None:
+            return np.nan
+        return nearest.similarity if nearest.reference_id != reference_id else nearest.next_similarity
 
     def _sounds(self, run: Run) -> bool:
         return run.state is not None or _belief(run) >= self.options.provisional_nats
@@ -365,7 +397,7 @@ class Aligner:
             if other is run:
                 continue
             size = min(len(nats), len(theirs.nats))
-            starts, mine, nearer = fit.window_starts_s[-size:], fit.nearness[-size:], theirs.nearness[-size:]
+            starts, mine, nearer = fit.window_starts_s[-size:], fit.similarities[-size:], theirs.similarities[-size:]
             within = (starts >= other.first_s) & (starts <= other.last_s)
             tail = nats[-size:]
             if other.reference_id == run.reference_id:
@@ -560,6 +592,21 @@ def _belief(run: Run) -> float:
     """The run's evidence in nats, less what its tempo and its pitch are unlikely by."""
     far = abs(run.line.tempo_ratio - 1.0) > NEAR_TEMPO_RATIO
     return run.evidence_nats - far * _FAR_TEMPO_NATS - (run.reading != 0) * _TRANSPOSED_NATS
+
+
+def _nearest(neighbours: Sequence[Neighbour]) -> dict[int, _Nearest]:
+    """By reading."""
+    found: dict[int, _Nearest] = {}
+    for reading in {neighbour.reading for neighbour in neighbours}:
+        first, *others = sorted(
+            (neighbour for neighbour in neighbours if neighbour.reading == reading),
+            key=lambda neighbour: -neighbour.similarity,
+        )
+        following = next((other for other in others if other.reference_id != first.reference_id), [first, *others][-1])
+        found[reading] = _Nearest(
+            reference_id=first.reference_id, similarity=first.similarity, next_similarity=following.similarity
+        )
+    return found
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.match.score import Calibration
+from monitor.match.score import Calibration, Likeness
 from monitor.types import Vectors
 
 Floats = NDArray[np.float64]
@@ -128,14 +128,15 @@ class Fit:
     window_starts_s: Floats
     #: Evidence of each window in nats, shape (W,).
     nats: Floats
-    #: Similarity of each window on the line, NaN where nothing was heard or the reference has no such second.
+    #: Similarity of each window on the line, also between the reference's windows; NaN where nothing was heard or the
+    #: reference has no such second.
     similarities: Floats
+    #: That, and what it is measured against.
+    likeness: Likeness
     #: Reference times of the windows that were compared, shape (W,).
     reference_starts_s: Floats
     #: The reference's windows themselves, (W, d); zeros where it has none.
     vectors: Vectors
-    #: As `similarities`, but with what lies between the reference's windows: to compare one line with another, (W,).
-    nearness: Floats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,6 +169,7 @@ def fit_line(
     *,
     origins_s: Floats,
     tempo_ratios: Floats,
+    rivals: Floats,
     calibration: Calibration,
     window_weight: float,
     settled_until_s: float,
@@ -175,12 +177,13 @@ def fit_line(
 ) -> Fit:
     """The line of a family (L,) with the largest segment evidence, refined below the reference's hop.
 
+    `rivals` (W,) are the windows' similarities with the nearest other recording, NaN where that is not known.
     `window_weight` is the share of a window that is news (hop / window): overlapping windows repeat each other.
     Windows up to `settled_until_s` say nothing. Tempo stays within 1 ± `most_tempo_ratio`.
     """
     starts = plane.window_starts_s
     hopeful = calibration.hypotheses[-1]
-    weighed = calibration.interpolate(plane.similarities, hopeful) * window_weight
+    weighed = calibration.interpolate(calibration.margins(_everywhere(plane, rivals)), hopeful) * window_weight
     # One more column stands for "the reference has no such second": the airing cannot be there.
     absent = np.full((len(starts), 1), float(hopeful[0]) * window_weight)
     padded = np.concatenate([weighed, absent], axis=1)
@@ -197,17 +200,40 @@ def fit_line(
         for _ in range(2):  # the second time, the neighbouring columns lie evenly around the line
             line = _refine(plane, line, nats[best], most_tempo_ratio)
     column = columns[best]
-    similarities = np.concatenate([plane.similarities, np.full((len(starts), 1), np.nan)], axis=1)
-    heard = similarities[np.arange(len(starts)), column]
+    likeness = _along_line(plane, line, rivals)
     return Fit(
         line=line,
         window_starts_s=starts,
-        nats=_judged(heard, nats[best], calibration, window_weight),
-        similarities=heard,
+        nats=_judged(calibration.margins(likeness), nats[best], calibration, window_weight),
+        similarities=likeness.own,
+        likeness=likeness,
         reference_starts_s=plane.reference_start_s + column * plane.reference_hop_s,
         vectors=np.concatenate([plane.vectors, np.zeros_like(plane.vectors[:1])])[column],
-        nearness=along(plane, np.arange(len(starts)), fractional_columns(plane, line, starts)),
     )
+
+
+def _everywhere(plane: Plane, rivals: Floats) -> Likeness:
+    """Of every window with every window of the reference, (W, R)."""
+    wide = np.pad(plane.similarities, ((0, 0), (2, 2)), constant_values=np.nan)
+    return Likeness(
+        own=plane.similarities,
+        rival=np.broadcast_to(rivals[:, np.newaxis], plane.similarities.shape),
+        beside=_mean(wide[:, 1:-3], wide[:, 3:-1]),
+        around=_mean(wide[:, :-4], wide[:, 4:]),
+    )
+
+
+def _along_line(plane: Plane, line: Line, rivals: Floats) -> Likeness:
+    """Of each window with what lies on the line, (W,)."""
+    rows = np.arange(len(plane.window_starts_s))
+    columns = fractional_columns(plane, line, plane.window_starts_s)
+    own, before, after, far_before, far_after = along(plane, rows, columns + np.array([[0], [-1], [1], [-2], [2]]))
+    return Likeness(own=own, rival=rivals, beside=_mean(before, after), around=_mean(far_before, far_after))
+
+
+def _mean(one: Floats, other: Floats) -> Floats:
+    """Of what there is: NaN only where both are."""
+    return np.where(np.isnan(one), other, np.where(np.isnan(other), one, (one + other) / 2))
 
 
 def fractional_columns(plane: Plane, line: Line, starts_s: Floats) -> Floats:
@@ -221,29 +247,38 @@ def along(plane: Plane, rows: NDArray[np.intp], columns: Floats) -> Floats:
 
     NaN where the stream was silent or the reference has no such second.
     """
-    lower = np.floor(columns).astype(np.intp)
+    last = plane.similarities.shape[1] - 1
+    inside = (columns >= -0.5) & (columns < last + 0.5)
+    columns = np.clip(columns, 0, last)
+    lower = np.minimum(columns.astype(np.intp), max(last - 1, 0))
+    upper = np.minimum(lower + 1, last)
     part = columns - lower
-    inside = (lower >= 0) & (lower < plane.similarities.shape[1] - 1)
-    lower = np.where(inside, lower, 0)
-    upper = np.minimum(lower + 1, plane.similarities.shape[1] - 1)
-    alike = plane.neighbours
-    neighbours = alike[np.minimum(lower, len(alike) - 1)] if len(alike) else np.ones_like(part)
-    mixed = (1 - part) * plane.similarities[rows, lower] + part * plane.similarities[rows, upper]
+    alike = plane.neighbours[lower] if last else np.ones_like(part)
+    one, other = plane.similarities[rows, lower], plane.similarities[rows, upper]
+    nearest = np.where(part < 0.5, one, other)
+    between_both = between(one, other, part, alike)
+    # Beside silence there is nothing between.
+    return np.where(inside, np.where(np.isnan(between_both), nearest, between_both), np.nan)
+
+
+def between(lower: Floats, upper: Floats, part: Floats, neighbours: Floats) -> Floats:
+    """Similarity with the vector `part` of the way between two windows, from those with both, which are so alike."""
     length = np.sqrt(np.maximum((1 - part) ** 2 + part**2 + 2 * part * (1 - part) * neighbours, 0.25))
-    return np.where(inside, mixed / (length * (1 - _BETWEEN_LOSS * part * (1 - part))), np.nan)
+    mixed = ((1 - part) * lower + part * upper) / (length * (1 - _BETWEEN_LOSS * part * (1 - part)))
+    return np.asarray(np.clip(mixed, -1.0, 1.0))
 
 
-def _judged(similarities: Floats, hopeful: Floats, calibration: Calibration, window_weight: float) -> Floats:
+def _judged(margins: Floats, hopeful: Floats, calibration: Calibration, window_weight: float) -> Floats:
     """The nats of a line's windows under the hypothesis that explains them best.
 
     `hopeful` are the nats by which the line was found: windows that are settled, or beyond the reference, keep them.
     """
-    fixed = np.isnan(similarities) | (hopeful == 0.0)
-    others = [
-        np.where(fixed, hopeful, calibration.interpolate(similarities, nats) * window_weight)
-        for nats in calibration.hypotheses[:-1]
+    fixed = np.isnan(margins) | (hopeful == 0.0)
+    judged = [
+        np.where(fixed, hopeful, calibration.interpolate(margins, nats) * window_weight)
+        for nats in calibration.hypotheses
     ]
-    return max([*others, hopeful], key=lambda nats: best_segment(nats).evidence_nats)
+    return max(judged, key=lambda nats: best_segment(nats).evidence_nats)
 
 
 def _columns(plane: Plane, origins_s: Floats, tempo_ratios: Floats) -> NDArray[np.intp]:

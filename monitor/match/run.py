@@ -10,7 +10,7 @@ import numpy as np
 
 from monitor.match.edge import place_edge
 from monitor.match.line import Fit, Floats, Line, best_segment
-from monitor.match.score import Calibration
+from monitor.match.score import Calibration, Likeness
 from monitor.types import Hit, Match, MatchState
 
 #: Where a window's similarity crosses from "not yet" to "yes" as an airing slides into it: about this share of the
@@ -51,8 +51,8 @@ class Run:
     told_s: float = -np.inf
     #: When the run was last placed in its whole reference.
     placed_s: float = -np.inf
-    #: Similarity of the newest window on the line; NaN where nothing was heard.
-    latest_similarity: float = np.nan
+    #: How like the newest window is to what lies on the line, shape (1,).
+    latest: Likeness | None = None
     #: Whether some window is explained by a nearer version of the same piece.
     outshone: bool = False
     #: Windows up to here are settled: what they said is in the sums and is not asked again.
@@ -80,7 +80,7 @@ class Run:
         """Take over a new fit of the line; `nats` are the fit's, less what other runs explain."""
         starts = fit.window_starts_s
         self.line = fit.line
-        self.latest_similarity = float(fit.similarities[-1])
+        self.latest = fit.likeness.newest
         if self.state is None:
             segment = best_segment(nats)
             self.evidence_nats = segment.evidence_nats

@@ -26,22 +26,86 @@ from monitor.match.edge import Slope
 MOST_FOR_NATS = 8.0
 MOST_AGAINST_NATS = -1.5
 #: Evidence at which a run is told of, and at which it is believed, where the configuration gives no other.
-PROVISIONAL_NATS = 5.0
-CONFIRMED_NATS = 6.5
+PROVISIONAL_NATS = 5.5
+CONFIRMED_NATS = 8.0
 #: Conditions of a recording that is heard, but not clearly.
-_MASKED = ("noise_0db", "noise_-5db", "speech_0db", "speech_-5db", "music_5db", "pitch_0.92", "pitch_1.09", "limiter")
+MASKED = ("noise_0db", "noise_-5db", "speech_0db", "speech_-5db", "music_5db", "pitch_0.92", "pitch_1.09", "limiter")
 #: Above this the histograms only say "the same". A piece that repeats itself holds several windows so near: the nearest
 #: is the one that plays, so that evidence still grows, by so many nats for each unit of similarity.
 _NEAR = 0.8
 _NEARER_NATS = 8.0
+_NEAR_MARGIN = 0.15
 #: Histogram bins that the calibration hardly ever saw are no evidence of impossibility.
 _FLOOR = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """How like some windows of a stream are to a recording and to what is not it, all of one shape.
+
+    NaN where there is nothing to compare with; `own` also where nothing was heard.
+    """
+
+    #: Similarity with the second of the recording that should be playing.
+    own: NDArray[np.float64]
+    #: With the nearest window of any other recording.
+    rival: NDArray[np.float64]
+    #: With the recording one hop and two hops off, mean of before and after.
+    beside: NDArray[np.float64]
+    around: NDArray[np.float64]
+
+    @property
+    def newest(self) -> Likeness:
+        """Of the last window alone, of windows in a row."""
+        return Likeness(own=self.own[-1:], rival=self.rival[-1:], beside=self.beside[-1:], around=self.around[-1:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Background:
+    """What a similarity is measured against: common sounds are like many recordings, slow ones like many seconds.
+
+    The weights are those of a logistic regression of "same recording" against candidates that were not; bounds keep a
+    copy of the recording, or a recording that hardly changes, from hiding what is heard clearly.
+    """
+
+    offset: float
+    rival_weight: float
+    beside_weight: float
+    around_weight: float
+    least_rival: float
+    most_rival: float
+    #: What stands for what is not known.
+    typical_rival: float
+    typical_beside: float
+    typical_around: float
+    least: float
+    most: float
+
+    def similarity(self, likeness: Likeness) -> NDArray[np.float64]:
+        """The similarity at which the windows speak neither for nor against the recording."""
+        rival, beside, around = (
+            np.where(np.isnan(found), typical, found)
+            for found, typical in (
+                (likeness.rival, self.typical_rival),
+                (likeness.beside, self.typical_beside),
+                (likeness.around, self.typical_around),
+            )
+        )
+        expected = (
+            self.offset
+            + self.rival_weight * np.clip(rival, self.least_rival, self.most_rival)
+            + self.beside_weight * beside
+            + self.around_weight * around
+        )
+        return np.asarray(np.clip(expected, self.least, self.most))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
     """Monotone maps from similarity to nats for one model: `similarities` ascending, the nats non-decreasing.
 
+    With a `background` the maps are over *margins*: how much nearer the recording is than what it would be measured
+    against (score normalisation, as for speakers: Auckenthaler et al., 2000).
     `nats` is for single windows, `masked_nats` (if measured) for those of an airing that is not heard clearly. Where a
     match that is believed begins and ends, nothing was chosen: there the alternative is any window of another
     recording, which `edge_nats` is for.
@@ -52,6 +116,11 @@ class Calibration:
     edge_nats: NDArray[np.float64] | None = None
     masked_nats: NDArray[np.float64] | None = None
     slope: Slope | None = None
+    background: Background | None = None
+
+    def margins(self, likeness: Likeness) -> NDArray[np.float64]:
+        """What the maps are to be read at."""
+        return likeness.own if self.background is None else likeness.own - self.background.similarity(likeness)
 
     @property
     def hypotheses(self) -> tuple[NDArray[np.float64], ...]:
@@ -94,22 +163,27 @@ def _from_content(content: Mapping[str, Any]) -> Calibration:
     density = {
         name: np.asarray(content[name], dtype=np.float64) for name in ("other", "other_best", "line") if name in content
     }
-    same = {name: np.asarray(values, dtype=np.float64) for name, values in content["same"].items()}
+    whole = {name: np.asarray(values, dtype=np.float64) for name, values in content["same"].items()}
+    margins = {name: np.asarray(values, dtype=np.float64) for name, values in content.get("margins", {}).items()}
+    same = margins or whole
+    background = Background(**content["background"]) if margins else None
+    near = _NEAR_MARGIN if margins else _NEAR
     anything = density.get("line", density["other_best"])
 
     def nats(same: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
         found = from_histograms(edges=edges, same=same, other=other)
-        return found.nats + np.clip(found.similarities - _NEAR, 0.0, None) * _NEARER_NATS
+        return found.nats + np.clip(found.similarities - near, 0.0, None) * _NEARER_NATS
 
-    masked = [same[name] for name in _MASKED if name in same]
+    masked = [same[name] for name in MASKED if name in same]
     return Calibration(
         similarities=(edges[:-1] + edges[1:]) / 2,
         nats=nats(same["all"], anything),
         masked_nats=nats(np.mean(masked, axis=0), anything) if masked else None,
         edge_nats=(
-            from_histograms(edges=edges, same=same["all"], other=density["other"]).nats if "other" in density else None
+            from_histograms(edges=edges, same=whole["all"], other=density["other"]).nats if "other" in density else None
         ),
         slope=_slope(content["slope"]) if "slope" in content else None,
+        background=background,
     )
 
 

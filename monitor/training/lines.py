@@ -1,14 +1,15 @@
 """What candidates look like when nothing of the catalog is sounding: the other side of the log-likelihood ratio.
 
 A candidate's line was chosen because some windows agreed on it; what its *next* windows say was not. Their
-similarities on uncatalogued audio are the distribution under "something else", exactly as the aligner meets it.
+margins on uncatalogued audio are the distribution under "something else", exactly as the aligner meets it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ from monitor.embed import fingerprint
 from monitor.embed.fingerprint import Fingerprint
 from monitor.match.align import Aligner, Options
 from monitor.match.identity import uuid7
-from monitor.match.score import generic_calibration
+from monitor.match.score import Calibration, Likeness, from_histograms, generic_calibration
+from monitor.training import background
 from monitor.training.corpus import SAMPLE_RATE_HZ, Corpus
 from monitor.training.degrade import beds
+from monitor.training.measure import Catalog, make_catalog
 from monitor.types import Neighbour, Samples, Vectors
 
 #: Development packages whose music is not in the catalog of this measurement.
@@ -31,6 +34,9 @@ _TOP_K = 10
 _SILENCE_DBFS = -70.0
 _PIECE_S = 90
 _BED_S = 240
+#: Candidates with so much evidence are those that a background must keep from being believed.
+_STUBBORN_NATS = 2.5
+_LEAST_STUBBORN = 200
 #: Nothing is ever believed, so that every candidate stays one.
 _NEVER = Options(provisional_nats=np.inf, confirmed_nats=np.inf)
 
@@ -38,16 +44,16 @@ _NEVER = Options(provisional_nats=np.inf, confirmed_nats=np.inf)
 class _Catalog:
     """All music but the uncatalogued, searched by brute force."""
 
-    def __init__(self, corpus: Corpus, embedder: Fingerprint) -> None:
-        self._hop_s = embedder.hop_s
-        items = [*corpus.select(kind="music", development=True), *corpus.select(kind="music", development=False)]
+    def __init__(self, catalog: Catalog, hop_s: float) -> None:
+        self._hop_s = hop_s
         self._vectors = {
-            item.path: _embed(embedder, corpus.floats(item)) for item in items if item.package not in UNCATALOGUED
+            item.path: catalog.vectors[first : first + count]
+            for item, first, count in zip(catalog.pieces, catalog.first, catalog.count, strict=True)
+            if item.package not in UNCATALOGUED
         }
-        heard = {path: np.flatnonzero(vectors.any(axis=1)) for path, vectors in self._vectors.items()}
-        self._names = [path for path, rows in heard.items() for _ in rows]
-        self._starts_s = np.concatenate([rows * self._hop_s for rows in heard.values()])
-        self._all = np.concatenate([self._vectors[path][rows] for path, rows in heard.items()])
+        self._names = [path for path, vectors in self._vectors.items() for _ in vectors]
+        self._starts_s = np.concatenate([np.arange(len(vectors)) * hop_s for vectors in self._vectors.values()])
+        self._all = np.concatenate(list(self._vectors.values()))
 
     def search(self, vector: Vectors) -> list[Neighbour]:
         similarity = self._all @ vector
@@ -69,32 +75,66 @@ class _Catalog:
 
 
 def measure_lines(corpus: Corpus, models: Path, *, seed: int, threads: int, say: Callable[[str], None]) -> None:
-    """Add the densities "line" to `fingerprint.calibration.json` in `models`."""
+    """Add "background", "margins" and "line" to `fingerprint.calibration.json` in `models`."""
     embedder = fingerprint.load(models, threads=threads)
     path = models / "fingerprint.calibration.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    catalog = _Catalog(corpus, embedder)
-    similarities: list[float] = []
-    for name, signal in _foreign(corpus, seed):
-        found = asyncio.run(_suspicions(catalog, embedder, signal))
-        similarities += found
-        if found:
-            middle, high = np.percentile(found, [50, 99])
-            say(f"{name}: {len(found)} windows on lines, median {middle:.2f}, 99 % below {high:.2f}")
+    catalog = make_catalog(corpus, embedder)
+    heard = background.listen(corpus, catalog, embedder, seed=seed, say=say)
+    known = _Catalog(catalog, embedder.hop_s)
+    signals = list(_foreign(corpus, seed))
     edges = np.asarray(content["edges"])
-    density, _ = np.histogram(similarities, bins=edges, density=True)
-    content["line"] = [round(float(value), 6) for value in density]
+    # What candidates look like by their similarity alone says which of them would be believed by it.
+    blind = _all_suspicions(known, embedder, signals, generic_calibration())
+    plain = from_histograms(
+        edges=edges,
+        same=_histogram(np.concatenate([one.likeness.own.ravel() for one in heard]), edges),
+        other=_histogram(background.joined([likeness for _, likeness in blind]).own, edges),
+    )
+    found = _all_suspicions(known, embedder, signals, plain)
+    candidates = background.joined([likeness for _, likeness in found])
+    stubborn = [likeness for nats, likeness in found if nats >= _STUBBORN_NATS]
+    say(f"{len(found)} windows of candidates, {len(stubborn)} of those with evidence")
+    if len(stubborn) < _LEAST_STUBBORN:
+        say("too few to measure similarities against: they are taken as they are")
+        content["line"] = _rounded(_histogram(candidates.own, edges))
+    else:
+        fitted = background.fit(heard, background.joined(stubborn))
+        say(str(fitted))
+        margins = {one.condition: (one.likeness.own - fitted.similarity(one.likeness)).ravel() for one in heard}
+        margins["all"] = np.concatenate(list(margins.values()))
+        content["background"] = {name: round(value, 4) for name, value in dataclasses.asdict(fitted).items()}
+        content["margins"] = {name: _rounded(_histogram(values, edges)) for name, values in margins.items()}
+        content["line"] = _rounded(_histogram(candidates.own - fitted.similarity(candidates), edges))
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-async def _suspicions(catalog: _Catalog, embedder: Fingerprint, signal: Samples) -> list[float]:
+def _histogram(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The density of what is not NaN; zeros where that is nothing."""
+    counts, _ = np.histogram(values[~np.isnan(values)], edges)
+    return np.asarray(counts / np.diff(edges) / max(counts.sum(), 1))
+
+
+def _rounded(density: NDArray[np.float64]) -> list[float]:
+    return [round(float(share), 6) for share in density]
+
+
+def _all_suspicions(
+    catalog: _Catalog, embedder: Fingerprint, signals: Sequence[Samples], calibration: Calibration
+) -> list[tuple[float, Likeness]]:
+    return [one for signal in signals for one in asyncio.run(_suspicions(catalog, embedder, signal, calibration))]
+
+
+async def _suspicions(
+    catalog: _Catalog, embedder: Fingerprint, signal: Samples, calibration: Calibration
+) -> list[tuple[float, Likeness]]:
     aligner = Aligner(
         stream="foreign",
         catalog="all",
         model_id=embedder.model_id,
         window_s=embedder.window_s,
         hop_s=embedder.hop_s,
-        calibration=generic_calibration(),
+        calibration=calibration,
         options=_NEVER,
         new_id=uuid7,
     )
@@ -104,23 +144,23 @@ async def _suspicions(catalog: _Catalog, embedder: Fingerprint, signal: Samples)
         dimension=embedder.dimension,
         reference_hop_s=embedder.hop_s,
     )
-    found: list[float] = []
+    found: list[tuple[float, Likeness]] = []
     for number, vector in enumerate(_embed(embedder, signal)):
         if vector.any():
             await tracker.step(number * embedder.hop_s, vector[np.newaxis], catalog.search(vector))
-            found += [similarity for similarity in aligner.suspicions if not np.isnan(similarity)]
+            found += aligner.suspicions
     return found
 
 
-def _foreign(corpus: Corpus, seed: int) -> Iterator[tuple[str, Samples]]:
+def _foreign(corpus: Corpus, seed: int) -> Iterator[Samples]:
     """Music that is not in the catalog, then voices and noise that nobody trained on."""
     for item in corpus.select(kind="music", development=True):
         if item.package in UNCATALOGUED and item.samples > 30 * SAMPLE_RATE_HZ:
-            yield Path(item.path).name, corpus.floats(item)[: _PIECE_S * SAMPLE_RATE_HZ]
+            yield corpus.floats(item)[: _PIECE_S * SAMPLE_RATE_HZ]
     over = beds(corpus, development=True, seed=seed + 3)
-    for name, bed in (("speech", over.speech), ("noise", over.noise), ("effects", over.effects)):
+    for bed in (over.speech, over.noise, over.effects):
         samples = np.asarray(bed.numpy()[: _BED_S * SAMPLE_RATE_HZ], dtype=np.float32)
-        yield name, samples * np.float32(0.1 / max(float(np.sqrt(np.mean(samples**2))), 1e-9))
+        yield samples * np.float32(0.1 / max(float(np.sqrt(np.mean(samples**2))), 1e-9))
 
 
 def _embed(embedder: Fingerprint, signal: Samples) -> Vectors:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from monitor.embed import fingerprint
 from monitor.embed.fingerprint import Fingerprint
+from monitor.match.line import Floats, between
 from monitor.training.conditions import conditions
 from monitor.training.corpus import SAMPLE_RATE_HZ, Corpus, Item
 from monitor.training.degrade import beds
@@ -66,12 +67,12 @@ def measure(
 ) -> None:
     """Print the table and write `fingerprint.calibration.json` into `models`."""
     embedder = fingerprint.load(models, threads=threads)
-    catalog = _catalog(corpus, embedder)
+    catalog = make_catalog(corpus, embedder)
     say(f"{embedder.model_id}: {len(catalog.pieces)} pieces, {len(catalog.vectors)} windows")
     laid = beds(corpus, development=True, seed=seed + 2)
     plain = draw(corpus, catalog, coded=False, count=queries, seed=seed)
-    alike = _copies(corpus, catalog, embedder, plain, say)
-    same: dict[str, NDArray[np.float32]] = {}
+    alike = copies(corpus, catalog, embedder, plain, say)
+    same: dict[str, Floats] = {}
     others: list[NDArray[np.float32]] = []
     impostors: list[str] = []
     bests: list[NDArray[np.float32]] = []
@@ -82,9 +83,10 @@ def measure(
         dice = np.random.default_rng([seed, number])
         asked = draw(corpus, catalog, coded=True, count=queries, seed=seed) if condition.coded else plain
         heard = condition.degrade(asked.signals, dice)[:, : round(max(_SEQUENCES_S) * SAMPLE_RATE_HZ)]
-        vectors = _embedded(embedder, heard, condition.reading)
+        vectors = embedded(embedder, heard, condition.reading)
         truth = _true_rows(embedder, catalog, asked, condition.rate, vectors.shape[1])
-        same[condition.name] = np.einsum("qwd,qwd->qw", vectors, catalog.vectors[truth])
+        numbers = true_numbers(embedder, asked, condition.rate, vectors.shape[1])
+        same[condition.name] = on_line(catalog, asked.piece, numbers, vectors)
         anything = dice.integers(0, len(catalog.vectors), truth.shape)
         others.append(np.einsum("qwd,qwd->qw", vectors, catalog.vectors[anything]))
         window = _search(catalog, vectors[:, :1], alike, asked.piece)
@@ -157,7 +159,8 @@ def draw(corpus: Corpus, catalog: Catalog, *, coded: bool, count: int, seed: int
     return Queries(signals=np.stack(signals), piece=np.array(pieces), start_samples=np.array(starts))
 
 
-def _catalog(corpus: Corpus, embedder: Fingerprint) -> Catalog:
+def make_catalog(corpus: Corpus, embedder: Fingerprint) -> Catalog:
+    """All music of the corpus, embedded."""
     pieces = [*corpus.select(kind="music", development=True), *corpus.select(kind="music", development=False)]
     made = [embedder.embed_span(corpus.floats(item)) for item in pieces]
     count = np.array([len(vectors) for vectors in made])
@@ -174,18 +177,39 @@ def _windows(embedder: Fingerprint, length_s: float) -> int:
     return 1 + (round(length_s * SAMPLE_RATE_HZ) - embedder.window_samples) // embedder.hop_samples
 
 
-def _embedded(embedder: Fingerprint, signals: Samples, reading: int = 0) -> Vectors:
+def embedded(embedder: Fingerprint, signals: Samples, reading: int = 0) -> Vectors:
+    """Vectors (Q, W, d) of equally long signals (Q, n), read at one pitch."""
     return np.stack([embedder.read_span(signal)[:, reading] for signal in signals])
+
+
+def true_numbers(embedder: Fingerprint, queries: Queries, rate: float, windows: int) -> NDArray[np.float64]:
+    """Which window of its piece each query window is, centre to centre, in fractions of a hop: (Q, windows)."""
+    half = embedder.window_samples / 2
+    centre = queries.start_samples[:, None] + rate * (np.arange(windows) * embedder.hop_samples + half)
+    return np.asarray((centre - half) / embedder.hop_samples)
 
 
 def _true_rows(
     embedder: Fingerprint, catalog: Catalog, queries: Queries, rate: float, windows: int
 ) -> NDArray[np.int64]:
-    """Give the catalog's row nearest in time to each query window, centre to centre: (Q, windows)."""
-    half = embedder.window_samples / 2
-    centre = queries.start_samples[:, None] + rate * (np.arange(windows) * embedder.hop_samples + half)
-    number = np.rint((centre - half) / embedder.hop_samples).astype(np.int64)
+    """Give the catalog's row nearest in time to each query window: (Q, windows)."""
+    number = np.rint(true_numbers(embedder, queries, rate, windows)).astype(np.int64)
     return catalog.first[queries.piece][:, None] + np.clip(number, 0, catalog.count[queries.piece][:, None] - 1)
+
+
+def on_line(catalog: Catalog, piece: NDArray[np.int64], numbers: NDArray[np.float64], vectors: Vectors) -> Floats:
+    """Similarity of windows (Q, W, d) with a second of their pieces (Q,), as the aligner takes it: (Q, W).
+
+    `numbers` (Q, W) are the windows of the pieces, in fractions of a hop.
+    """
+    first, most = catalog.first[piece][:, None], np.maximum(catalog.count[piece][:, None] - 2, 0)
+    number = np.clip(numbers, 0, most + 1)
+    whole = np.minimum(number.astype(np.int64), most)
+    lower, upper = catalog.vectors[first + whole], catalog.vectors[first + whole + 1]
+    alike, to_lower, to_upper = (
+        np.einsum("qwd,qwd->qw", one, other) for one, other in ((lower, upper), (vectors, lower), (vectors, upper))
+    )
+    return between(to_lower, to_upper, number - whole, alike)
 
 
 def _search(
@@ -227,13 +251,13 @@ def _impostors(catalog: Catalog, queries: Queries, found: Found, most: int = 10)
     return [f"alike over 5 s: {score:.2f} {name[mine]} and {name[other]}" for (mine, other), score in worst]
 
 
-def _copies(
+def copies(
     corpus: Corpus, catalog: Catalog, embedder: Fingerprint, queries: Queries, say: Callable[[str], None]
 ) -> NDArray[np.bool_]:
     """Tell which pieces hold the same sound: candidates by the model, decided by their samples' cross-correlation."""
     alike = np.eye(len(catalog.pieces), dtype=bool)
     length = round(5.0 * SAMPLE_RATE_HZ)
-    vectors = _embedded(embedder, queries.signals[:, :length])
+    vectors = embedded(embedder, queries.signals[:, :length])
     for _ in range(4):
         found = _search(catalog, vectors, alike, queries.piece)
         news = 0
@@ -263,5 +287,5 @@ def _correlation(cut: Samples, there: Samples) -> float:
     return float(np.max(np.abs(product) / np.sqrt(np.maximum(local, 1.0) * np.sum(cut**2)), initial=0.0))
 
 
-def _density(values: NDArray[np.float32]) -> list[float]:
+def _density(values: NDArray[np.floating]) -> list[float]:
     return [round(float(share), 5) for share in np.histogram(values, _EDGES, density=True)[0]]
