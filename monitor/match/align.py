@@ -7,7 +7,7 @@ references would decide what is suspected, `advance` takes the similarities with
 from __future__ import annotations
 
 import functools
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -16,6 +16,7 @@ import numpy as np
 
 from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, Plane, fit_line
 from monitor.match.placement import better_line
+from monitor.match.rivals import Rivals
 from monitor.match.run import COVERED_SHARE, Run
 from monitor.match.score import Calibration, Likeness
 from monitor.types import Hit, Match, MatchEvent, MatchState, Neighbour
@@ -82,16 +83,6 @@ class Stretch:
     reading: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Nearest:
-    """Which recording is nearest to a window."""
-
-    reference_id: str
-    similarity: float
-    #: Of the nearest window of any other recording, or, if none was found, a bound to it.
-    next_similarity: float
-
-
 class Aligner:
     """Runs of hits that agree on their origin, for one stream against one catalog."""
 
@@ -116,8 +107,7 @@ class Aligner:
         self._runs: list[Run] = []
         #: The latest hits, oldest first, by reference and reading.
         self._hits: dict[tuple[str, int], deque[Hit]] = {}
-        #: Of each window of the look-back and each reading: the nearest recording.
-        self._nearest: OrderedDict[float, dict[int, _Nearest]] = OrderedDict()
+        self._rivals = Rivals(look_back_s=options.look_back_s)
         self._now_s = -np.inf
         #: Where the latest span began that followed unheard audio; clocks before and after may disagree.
         self._gap_end_s = -np.inf
@@ -199,9 +189,7 @@ class Aligner:
             )
             for neighbour in neighbours
         ]
-        self._nearest[start_s] = _nearest(neighbours)
-        while next(iter(self._nearest)) < start_s - self.options.look_back_s:
-            self._nearest.popitem(last=False)
+        self._rivals.hear(start_s, neighbours)
         # The nearest first: what there is room for is what is most like the stream, at whatever pitch.
         for hit in sorted(fresh, key=lambda hit: -hit.similarity):
             if not any(self._explains(run, hit) for run in self._runs):
@@ -315,7 +303,7 @@ class Aligner:
         earlier = self._hits.get((hit.reference_id, hit.reading), ())
         alone = Likeness(
             own=np.array([hit.similarity]),
-            rival=np.array([self._rival(hit.reference_id, hit.reading, hit.window_start_s)]),
+            rival=np.array([self._rivals.similarity(hit.reference_id, hit.reading, hit.window_start_s)]),
             beside=np.array([np.nan]),
             around=np.array([np.nan]),
         )
@@ -360,25 +348,17 @@ class Aligner:
         # Of lines that are equally good the first is taken: the one nearest to the run's.
         tempi = tempi[np.argsort(np.abs(tempi - run.line.tempo_ratio), kind="stable")]
         shifted_s = pivot_reference_s + _SHIFTS_HOPS * self._hop_s
+        rival = self._rivals.similarity
         return fit_line(
             plane,
             origins_s=(pivot_s - shifted_s / tempi[:, np.newaxis]).ravel(),
             tempo_ratios=tempi.repeat(len(_SHIFTS_HOPS)),
-            rivals=np.array(
-                [self._rival(run.reference_id, run.reading, start_s) for start_s in plane.window_starts_s.tolist()]
-            ),
+            rivals=np.array([rival(run.reference_id, run.reading, start) for start in plane.window_starts_s.tolist()]),
             calibration=self._calibration,
             window_weight=self._weight,
             settled_until_s=run.settled_until_s,
             most_tempo_ratio=most,
         )
-
-    def _rival(self, reference_id: str, reading: int, start_s: float) -> float:
-        """Similarity of a window with the nearest of all other recordings; NaN where that is not known."""
-        nearest = self._nearest.get(start_s, {}).get(reading)
-        if nearest is None:
-            return np.nan
-        return nearest.similarity if nearest.reference_id != reference_id else nearest.next_similarity
 
     def _sounds(self, run: Run) -> bool:
         return run.state is not None or _belief(run) >= self.options.provisional_nats
@@ -592,21 +572,6 @@ def _belief(run: Run) -> float:
     """The run's evidence in nats, less what its tempo and its pitch are unlikely by."""
     far = abs(run.line.tempo_ratio - 1.0) > NEAR_TEMPO_RATIO
     return run.evidence_nats - far * _FAR_TEMPO_NATS - (run.reading != 0) * _TRANSPOSED_NATS
-
-
-def _nearest(neighbours: Sequence[Neighbour]) -> dict[int, _Nearest]:
-    """By reading."""
-    found: dict[int, _Nearest] = {}
-    for reading in {neighbour.reading for neighbour in neighbours}:
-        first, *others = sorted(
-            (neighbour for neighbour in neighbours if neighbour.reading == reading),
-            key=lambda neighbour: -neighbour.similarity,
-        )
-        following = next((other for other in others if other.reference_id != first.reference_id), [first, *others][-1])
-        found[reading] = _Nearest(
-            reference_id=first.reference_id, similarity=first.similarity, next_similarity=following.similarity
-        )
-    return found
 
 
 @functools.cache

@@ -1,0 +1,54 @@
+"""How near the other recordings are to each window: what is near to many is no news of one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.types import Neighbour
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Nearest:
+    """Which recording is nearest to a window."""
+
+    reference_id: str
+    similarity: float
+    #: Of the nearest window of any other recording, or, if none was found, a bound to it.
+    next_similarity: float
+
+
+class Rivals:
+    """The nearest recordings of the latest windows, by the pitch at which they were read."""
+
+    def __init__(self, *, look_back_s: float) -> None:
+        self._look_back_s = look_back_s
+        self._nearest: OrderedDict[float, dict[int, _Nearest]] = OrderedDict()
+
+    def hear(self, start_s: float, neighbours: Sequence[Neighbour]) -> None:
+        """Take the neighbours of the window that starts at `start_s`, the latest; what is out of reach is forgotten."""
+        found: dict[int, _Nearest] = {}
+        for reading in {neighbour.reading for neighbour in neighbours}:
+            first, *others = sorted(
+                (neighbour for neighbour in neighbours if neighbour.reading == reading),
+                key=lambda neighbour: -neighbour.similarity,
+            )
+            another = (other for other in others if other.reference_id != first.reference_id)
+            found[reading] = _Nearest(
+                reference_id=first.reference_id,
+                similarity=first.similarity,
+                next_similarity=next(another, [first, *others][-1]).similarity,
+            )
+        self._nearest[start_s] = found
+        while next(iter(self._nearest)) < start_s - self._look_back_s:
+            self._nearest.popitem(last=False)
+
+    def similarity(self, reference_id: str, reading: int, start_s: float) -> float:
+        """Of a window with the nearest recording but one; NaN where that is not known."""
+        nearest = self._nearest.get(start_s, {}).get(reading)
+        if nearest is None:
+            return np.nan
+        return nearest.similarity if nearest.reference_id != reference_id else nearest.next_similarity
