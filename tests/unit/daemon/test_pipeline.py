@@ -232,7 +232,7 @@ async def test_what_waits_for_milvus_at_a_death_is_searched_by_the_next_life(kep
     station.reader.away = True
     station.play(10, 12)
     await until(lambda: station.pipeline.trouble)
-    station.play(12, 45)
+    station.play(12, 50)  # a row is brought up to date every five seconds: some time after 40
     lane = station.pipeline.lanes["default"]
     await until(lambda: lane.queue.on_disk >= 50)
     row = as_row(station.log.events[-1])
