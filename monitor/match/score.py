@@ -26,8 +26,8 @@ from monitor.match.edge import Slope
 MOST_FOR_NATS = 8.0
 MOST_AGAINST_NATS = -1.5
 #: Evidence at which a run is told of, and at which it is believed, where the configuration gives no other.
-PROVISIONAL_NATS = 5.5
-CONFIRMED_NATS = 8.0
+PROVISIONAL_NATS = 6.0
+CONFIRMED_NATS = 9.0
 #: Conditions of a recording that is heard, but not clearly.
 MASKED = ("noise_0db", "noise_-5db", "speech_0db", "speech_-5db", "music_5db", "pitch_0.92", "pitch_1.09", "limiter")
 #: Above this the histograms only say "the same". A piece that repeats itself holds several windows so near: the nearest
@@ -72,10 +72,10 @@ class Background:
     rival_weight: float
     beside_weight: float
     around_weight: float
-    least_rival: float
+    #: Bounds: of a catalog that is too small to tell how common a sound is, and of copies of the recording.
+    typical_rival: float
     most_rival: float
     #: What stands for what is not known.
-    typical_rival: float
     typical_beside: float
     typical_around: float
     least: float
@@ -93,7 +93,7 @@ class Background:
         )
         expected = (
             self.offset
-            + self.rival_weight * np.clip(rival, self.least_rival, self.most_rival)
+            + self.rival_weight * np.clip(rival, self.typical_rival, self.most_rival)
             + self.beside_weight * beside
             + self.around_weight * around
         )

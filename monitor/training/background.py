@@ -65,11 +65,11 @@ def fit(heard: Sequence[Heard], candidates: Likeness) -> Background:
     """The background that tells masked airings from candidates best (logistic regression, both weighing the same)."""
     right = joined([one.likeness for one in heard if one.condition in MASKED])
     clear = joined([one.likeness for one in heard])
-    rivals = np.quantile(clear.rival, (0.25, 0.5, 0.99))
+    typical_rival, most_rival = np.quantile(clear.rival, (0.5, 0.99))
     samples, truths = [], []
     for likeness, truth in ((right, 1.0), (candidates, 0.0)):
         doubtful = (likeness.own > _DOUBTFUL[0]) & (likeness.own < _DOUBTFUL[1])
-        rival = np.clip(np.nan_to_num(likeness.rival, nan=rivals[1]), rivals[0], rivals[2])
+        rival = np.clip(np.nan_to_num(likeness.rival, nan=typical_rival), typical_rival, most_rival)
         features = np.stack([likeness.own, rival, likeness.beside, likeness.around, np.ones_like(rival)], axis=-1)
         features = features[doubtful & ~np.isnan(features).any(axis=-1)]
         samples.append(features)
@@ -80,16 +80,15 @@ def fit(heard: Sequence[Heard], candidates: Likeness) -> Background:
         rival_weight=-rival_weight / own,
         beside_weight=-beside_weight / own,
         around_weight=-around_weight / own,
-        least_rival=float(rivals[0]),
-        typical_rival=float(rivals[1]),
-        most_rival=float(rivals[2]),
+        typical_rival=float(typical_rival),
+        most_rival=float(most_rival),
         typical_beside=float(np.median(right.beside)),
         typical_around=float(np.median(right.around)),
         least=-np.inf,
         most=np.inf,
     )
-    # Bounds: where masked airings lie, and where what is heard clearly still stands out.
-    low, high = np.quantile(background.similarity(clear), (0.05, 0.9))
+    # Bounds: what a fast and rare sound must reach all the same, and where what is heard clearly still stands out.
+    low, high = np.quantile(background.similarity(clear), (0.25, 0.9))
     return dataclasses.replace(background, least=float(low), most=float(high))
 
 
