@@ -73,7 +73,7 @@ def measure(
     plain = draw(corpus, catalog, coded=False, count=queries, seed=seed)
     alike = copies(corpus, catalog, embedder, plain, say)
     same: dict[str, Floats] = {}
-    others: list[NDArray[np.float32]] = []
+    others: list[Floats] = []
     impostors: list[str] = []
     bests: list[NDArray[np.float32]] = []
     sequence_best = dict.fromkeys(_SEQUENCES_S, -1.0)
@@ -87,8 +87,9 @@ def measure(
         truth = _true_rows(embedder, catalog, asked, condition.rate, vectors.shape[1])
         numbers = true_numbers(embedder, asked, condition.rate, vectors.shape[1])
         same[condition.name] = on_line(catalog, asked.piece, numbers, vectors)
-        anything = dice.integers(0, len(catalog.vectors), truth.shape)
-        others.append(np.einsum("qwd,qwd->qw", vectors, catalog.vectors[anything]))
+        anyone = dice.choice(len(catalog.pieces), len(vectors), p=catalog.count / catalog.count.sum())
+        anywhere = dice.uniform(0, np.maximum(catalog.count[anyone] - 1, 0)[:, None], numbers.shape)
+        others.append(on_line(catalog, anyone, anywhere, vectors))
         window = _search(catalog, vectors[:, :1], alike, asked.piece)
         if not condition.two_pieces:
             bests.append(window.other_score)
