@@ -128,15 +128,17 @@ class Fit:
     window_starts_s: Floats
     #: Evidence of each window in nats, shape (W,).
     nats: Floats
-    #: Similarity of each window on the line, also between the reference's windows; NaN where nothing was heard or the
-    #: reference has no such second.
-    similarities: Floats
-    #: That, and what it is measured against.
+    #: How like each window is to what lies on the line, also between the reference's windows, and to what does not.
     likeness: Likeness
     #: Reference times of the windows that were compared, shape (W,).
     reference_starts_s: Floats
     #: The reference's windows themselves, (W, d); zeros where it has none.
     vectors: Vectors
+
+    @property
+    def similarities(self) -> Floats:
+        """Of each window on the line; NaN where nothing was heard or the reference has no such second."""
+        return self.likeness.own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,7 +207,6 @@ def fit_line(
         line=line,
         window_starts_s=starts,
         nats=_judged(calibration.margins(likeness), nats[best], calibration, window_weight),
-        similarities=likeness.own,
         likeness=likeness,
         reference_starts_s=plane.reference_start_s + column * plane.reference_hop_s,
         vectors=np.concatenate([plane.vectors, np.zeros_like(plane.vectors[:1])])[column],

@@ -25,7 +25,7 @@ from monitor.match.score import Calibration, Likeness, from_histograms, generic_
 from monitor.training import background
 from monitor.training.corpus import SAMPLE_RATE_HZ, Corpus
 from monitor.training.degrade import beds
-from monitor.training.measure import Catalog, make_catalog
+from monitor.training.measure import Catalog, density, make_catalog
 from monitor.types import Neighbour, Samples, Vectors
 
 #: Development packages whose music is not in the catalog of this measurement.
@@ -88,8 +88,8 @@ def measure_lines(corpus: Corpus, models: Path, *, seed: int, threads: int, say:
     blind = _all_suspicions(known, embedder, signals, generic_calibration())
     plain = from_histograms(
         edges=edges,
-        same=_histogram(np.concatenate([one.likeness.own.ravel() for one in heard]), edges),
-        other=_histogram(background.joined([likeness for _, likeness in blind]).own, edges),
+        same=np.array(density(background.joined([one.likeness for one in heard]).own, edges)),
+        other=np.array(density(background.joined([likeness for _, likeness in blind]).own, edges)),
     )
     found = _all_suspicions(known, embedder, signals, plain)
     candidates = background.joined([likeness for _, likeness in found])
@@ -97,26 +97,16 @@ def measure_lines(corpus: Corpus, models: Path, *, seed: int, threads: int, say:
     say(f"{len(found)} windows of candidates, {len(stubborn)} of those with evidence")
     if len(stubborn) < _LEAST_STUBBORN:
         say("too few to measure similarities against: they are taken as they are")
-        content["line"] = _rounded(_histogram(candidates.own, edges))
+        content["line"] = density(candidates.own, edges)
     else:
         fitted = background.fit(heard, background.joined(stubborn))
         say(str(fitted))
         margins = {one.condition: (one.likeness.own - fitted.similarity(one.likeness)).ravel() for one in heard}
         margins["all"] = np.concatenate(list(margins.values()))
         content["background"] = {name: round(value, 4) for name, value in dataclasses.asdict(fitted).items()}
-        content["margins"] = {name: _rounded(_histogram(values, edges)) for name, values in margins.items()}
-        content["line"] = _rounded(_histogram(candidates.own - fitted.similarity(candidates), edges))
+        content["margins"] = {name: density(values, edges) for name, values in margins.items()}
+        content["line"] = density(candidates.own - fitted.similarity(candidates), edges)
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
-
-
-def _histogram(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The density of what is not NaN; zeros where that is nothing."""
-    counts, _ = np.histogram(values[~np.isnan(values)], edges)
-    return np.asarray(counts / np.diff(edges) / max(counts.sum(), 1))
-
-
-def _rounded(density: NDArray[np.float64]) -> list[float]:
-    return [round(float(share), 6) for share in density]
 
 
 def _all_suspicions(

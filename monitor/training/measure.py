@@ -126,9 +126,9 @@ def measure(
         "model_id": embedder.model_id,
         "hop_s": embedder.hop_s,
         "edges": [round(float(edge), 4) for edge in _EDGES],
-        "same": {name: _density(values) for name, values in [("all", pooled), *same.items()]},
-        "other": _density(np.concatenate([values.ravel() for values in others])),
-        "other_best": _density(best),
+        "same": {name: density(values, _EDGES) for name, values in [("all", pooled), *same.items()]},
+        "other": density(np.concatenate([values.ravel() for values in others]), _EDGES),
+        "other_best": density(best, _EDGES),
     }
     (models / "fingerprint.calibration.json").write_text(json.dumps(calibration) + "\n")
 
@@ -288,5 +288,7 @@ def _correlation(cut: Samples, there: Samples) -> float:
     return float(np.max(np.abs(product) / np.sqrt(np.maximum(local, 1.0) * np.sum(cut**2)), initial=0.0))
 
 
-def _density(values: NDArray[np.floating]) -> list[float]:
-    return [round(float(share), 5) for share in np.histogram(values, _EDGES, density=True)[0]]
+def density(values: NDArray[np.floating], edges: NDArray[np.float64]) -> list[float]:
+    """Of what is not NaN, in the bins between `edges`; zeros where that is nothing."""
+    counts, _ = np.histogram(values[~np.isnan(values)], edges)
+    return [round(float(share), 6) for share in counts / np.diff(edges) / max(counts.sum(), 1)]
