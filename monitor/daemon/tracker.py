@@ -110,10 +110,11 @@ class Tracker:
                 )
                 if stretch.reading not in read:
                     read[stretch.reading] = self._read(stretch.reading)
+                first = int(np.searchsorted(starts, stretch.since_s))
                 planes[stretch] = make_plane(
                     reference_id=stretch.reference_id,
-                    window_starts_s=starts,
-                    window_vectors=read[stretch.reading],
+                    window_starts_s=starts[first:],
+                    window_vectors=read[stretch.reading][first:],
                     reference_starts_s=reference_starts_s,
                     reference_vectors=reference_vectors,
                     reference_hop_s=self._reference_hop_s,

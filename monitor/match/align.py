@@ -50,6 +50,9 @@ _FAR_TEMPO_NATS = 2.0
 _TRANSPOSED_NATS = 3.0
 #: A candidate is judged on so much of the look-back; all of it once it is a match, which finds its true start.
 _CANDIDATE_LOOK_BACK_S = 14.0
+#: Nearly all candidates come to nothing: one with less evidence than this is looked at every so many windows only.
+_DULL_NATS = 1.0
+_DULL_WINDOWS = 3
 #: What a match is again that an interruption of listening had ended.
 _REOPENED = {MatchState.ENDED: MatchState.CONFIRMED, MatchState.RETRACTED: MatchState.PROVISIONAL}
 
@@ -80,6 +83,8 @@ class Stretch:
     reference_id: str
     start_s: float
     end_s: float
+    #: The stream's windows from here on are to be compared.
+    since_s: float = -np.inf
     reading: int = 0
 
 
@@ -128,8 +133,10 @@ class Aligner:
 
     @property
     def suspicions(self) -> list[tuple[float, Likeness]]:
-        """Of each candidate older than the newest window: its evidence, and how like that window is to its line."""
-        candidates = (run for run in self._runs if run.state is None and run.born_s < self._now_s)
+        """Of each candidate looked at that is older than the newest window: its evidence, and how like that window is
+        to its line.
+        """
+        candidates = (run for run in self._runs if run.state is None and run.born_s < self._now_s == run.looked_s)
         return [(run.evidence_nats, run.latest) for run in candidates if run.latest is not None]
 
     @property
@@ -199,13 +206,30 @@ class Aligner:
 
     def wanted(self) -> list[Stretch]:
         """The stretches that decide the open runs and candidates, one per reference and region."""
-        stretches: list[Stretch] = []
-        for run in self._runs:
-            start_s, end_s = self._reach(run)
-            if self._is_due(run):
-                start_s, end_s = 0.0, self._duration_s(run.reference_id) or 0.0
-            stretches.append(Stretch(reference_id=run.reference_id, start_s=start_s, end_s=end_s, reading=run.reading))
-        return stretches
+        return [self._stretch(run) for run in self._looked_at()]
+
+    def _looked_at(self) -> list[Run]:
+        """The runs that the newest window is of interest to."""
+        told = {run.reference_id for run in self._runs if run.state is not None}
+        return [run for run in self._runs if run.reference_id in told or not self._is_dull(run)]
+
+    def _is_dull(self, run: Run) -> bool:
+        """Whether so little speaks for a candidate, after its second window, that the next ones can wait."""
+        if run.evidence_nats >= _DULL_NATS or self._now_s - run.born_s < 1.5 * self._hop_s:
+            return False
+        return self._now_s - run.looked_s < (_DULL_WINDOWS - 0.5) * self._hop_s
+
+    def _stretch(self, run: Run) -> Stretch:
+        start_s, end_s = self._reach(run)
+        if self._is_due(run):
+            start_s, end_s = 0.0, self._duration_s(run.reference_id) or 0.0
+        return Stretch(
+            reference_id=run.reference_id,
+            start_s=start_s,
+            end_s=end_s,
+            since_s=self._now_s - _CANDIDATE_LOOK_BACK_S if run.state is None else -np.inf,
+            reading=run.reading,
+        )
 
     def _reach(self, run: Run) -> tuple[float, float]:
         """The part of the reference that the run's line may touch within the look-back."""
@@ -217,14 +241,13 @@ class Aligner:
     def advance(self, planes: Mapping[Stretch, Plane | None]) -> list[MatchEvent]:
         """Score what is suspected with the planes of the stretches wanted; returns what happened, in order."""
         fitted: list[tuple[Run, Fit | None]] = []
-        for run, stretch in zip(self._runs, self.wanted(), strict=True):
-            plane = planes.get(stretch)
-            if plane is not None and run.state is None:
-                plane = plane.since(self._now_s - _CANDIDATE_LOOK_BACK_S)
+        for run in self._looked_at():
+            plane = planes.get(self._stretch(run))
             if plane is not None and self._is_due(run):
                 self._place(run, plane)
                 plane = plane.around(*self._reach(run))
             fitted.append((run, None if plane is None else self._fit(run, plane)))
+            run.looked_s = self._now_s
         # What was told first keeps its windows; among candidates the strongest goes first.
         fitted.sort(key=lambda pair: (pair[0].state is None, -pair[0].evidence_nats))
         sounding = [(run, fit) for run, fit in fitted if fit is not None and self._sounds(run)]

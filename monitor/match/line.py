@@ -64,13 +64,6 @@ class Plane:
     #: How alike each of them is to the next, (R - 1,).
     neighbours: Floats
 
-    def since(self, start_s: float) -> Plane:
-        """The plane of the windows that start at `start_s` or later."""
-        first = int(np.searchsorted(self.window_starts_s, start_s))
-        return dataclasses.replace(
-            self, window_starts_s=self.window_starts_s[first:], similarities=self.similarities[first:]
-        )
-
     def around(self, start_s: float, end_s: float) -> Plane | None:
         """The plane of the reference's windows in [start_s, end_s); None if it has none there."""
         first, last = (

@@ -49,6 +49,8 @@ class Run:
     sequence: int = 0
     told_hits_until_s: float = -np.inf
     told_s: float = -np.inf
+    #: The newest window when the run was last compared with its reference.
+    looked_s: float = -np.inf
     #: When the run was last placed in its whole reference.
     placed_s: float = -np.inf
     #: How like the newest window is to what lies on the line, shape (1,).

@@ -136,10 +136,11 @@ class Listener:
         for stretch in self.aligner.wanted():
             starts = self.catalog.starts[stretch.reference_id]
             inside = (starts >= stretch.start_s) & (starts <= stretch.end_s)
+            heard = [(s, v[stretch.reading]) for s, v in self._ring if s >= stretch.since_s]
             planes[stretch] = make_plane(
                 reference_id=stretch.reference_id,
-                window_starts_s=np.array([s for s, _ in self._ring]),
-                window_vectors=np.stack([v[stretch.reading] for _, v in self._ring]),
+                window_starts_s=np.array([s for s, _ in heard]),
+                window_vectors=np.stack([v for _, v in heard]),
                 reference_starts_s=starts[inside],
                 reference_vectors=self.catalog.vectors[stretch.reference_id][inside],
                 reference_hop_s=HOP_S,
