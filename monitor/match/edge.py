@@ -22,6 +22,8 @@ _STEP_S = 0.032
 _LEVEL_WINDOWS = 6
 _LEAST_LEVEL = 0.25
 _LARGEST_RESIDUAL = 3.0
+#: What is claimed was played is so sure at its very edge: a second too many is worse than one too few.
+_SURE = 0.7
 #: Evidence of a guess: an edge further away must explain the windows better.
 _GUESS_DEVIATION_S = 1.0
 
@@ -63,4 +65,7 @@ def place_edge(
     deviations = np.interp(shares, slope.shares, slope.deviations)
     residuals = np.minimum(np.abs(ratios - expected) / deviations, _LARGEST_RESIDUAL)
     costs = np.sum(residuals**2 + 2 * np.log(deviations), axis=1) + (moved_s / _GUESS_DEVIATION_S) ** 2
-    return float(guess_s + moved_s[int(np.argmin(costs))])
+    likely = np.exp((costs.min() - costs) / 2)
+    # Of the places where the edge may lie, the one inside which the airing is sure enough to be claimed.
+    passed = np.cumsum(likely) / likely.sum()
+    return float(guess_s + np.interp(1 - _SURE if ending else _SURE, passed, moved_s + _STEP_S / 2))
