@@ -198,9 +198,10 @@ class Aligner:
         ]
         self._rivals.hear(start_s, neighbours)
         # The nearest first: what there is room for is what is most like the stream, at whatever pitch.
-        for hit in sorted(fresh, key=lambda hit: -hit.similarity):
+        fresh.sort(key=lambda hit: -hit.similarity)
+        for hit, nats in zip(fresh, self._alone(fresh), strict=True):
             if not any(self._explains(run, hit) for run in self._runs):
-                self._suspect(hit)
+                self._suspect(hit, nats)
         for hit in fresh:
             self._hits.setdefault((hit.reference_id, hit.reading), deque()).append(hit)
 
@@ -321,16 +322,21 @@ class Aligner:
             return False
         return abs(run.line.reference_at(hit.window_start_s) - hit.reference_start_s) <= self._window_s
 
-    def _suspect(self, hit: Hit) -> None:
+    def _alone(self, hits: Sequence[Hit]) -> list[float]:
+        """What each hit says if nothing else is known."""
+        if not hits:
+            return []
+        unknown = np.full(len(hits), np.nan)
+        rivals = [self._rivals.similarity(hit.reference_id, hit.reading, hit.window_start_s) for hit in hits]
+        likeness = Likeness(
+            own=np.array([hit.similarity for hit in hits]), rival=np.array(rivals), beside=unknown, around=unknown
+        )
+        nats: list[float] = self._calibration.log_likelihood_ratio(self._calibration.margins(likeness)).tolist()
+        return nats
+
+    def _suspect(self, hit: Hit, nats: float) -> None:
         """Start a candidate from a hit that agrees with an earlier one, or that is strong enough alone."""
         earlier = self._hits.get((hit.reference_id, hit.reading), ())
-        alone = Likeness(
-            own=np.array([hit.similarity]),
-            rival=np.array([self._rivals.similarity(hit.reference_id, hit.reading, hit.window_start_s)]),
-            beside=np.array([np.nan]),
-            around=np.array([np.nan]),
-        )
-        nats = float(self._calibration.log_likelihood_ratio(self._calibration.margins(alone))[0])
         if nats < self.options.provisional_nats and not any(self._agree(one, hit) for one in reversed(earlier)):
             return
         candidates = [run for run in self._runs if run.state is None]

@@ -208,10 +208,12 @@ def fit_line(
 
 def _everywhere(plane: Plane, rivals: Floats) -> Likeness:
     """Of every window with every window of the reference, (W, R)."""
-    wide = np.pad(plane.similarities, ((0, 0), (2, 2)), constant_values=np.nan)
+    windows, columns = plane.similarities.shape
+    wide = np.full((windows, columns + 4), np.nan)
+    wide[:, 2:-2] = plane.similarities
     return Likeness(
         own=plane.similarities,
-        rival=np.broadcast_to(rivals[:, np.newaxis], plane.similarities.shape),
+        rival=rivals[:, np.newaxis],
         beside=_mean(wide[:, 1:-3], wide[:, 3:-1]),
         around=_mean(wide[:, :-4], wide[:, 4:]),
     )

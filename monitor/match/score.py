@@ -41,7 +41,7 @@ _FLOOR = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Likeness:
-    """How like some windows of a stream are to a recording and to what is not it, all of one shape.
+    """How like some windows of a stream are to a recording and to what is not it, of one shape or of shapes that fit.
 
     NaN where there is nothing to compare with; `own` also where nothing was heard.
     """
