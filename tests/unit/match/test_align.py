@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.types import MatchState
-from tests.unit.match.simulation import Airing, Catalog, Listener, Recording, rows, unit, windows
+from monitor.types import MatchState, Neighbour
+from tests.unit.match.simulation import HOP_S, Airing, Catalog, Listener, Recording, rows, unit, windows
 
 
 @pytest.fixture(scope="module")
@@ -247,3 +247,16 @@ def test_events_are_frozen(catalog):
     )
     with pytest.raises(dataclasses.FrozenInstanceError):
         events[0].sequence = 3
+
+
+def test_a_candidate_that_little_speaks_for_is_looked_at_every_third_window(catalog):
+    aligner = Listener(catalog).aligner
+    asked = []
+    for number in range(8):
+        start_s = number * HOP_S
+        # Two windows agree on a line, faintly; the others say nothing of it.
+        near = [Neighbour(reference_id="piece-01", reference_start_s=20 + start_s, similarity=0.3)]
+        aligner.observe(start_s, near if number < 2 else [])
+        asked.append(len(aligner.wanted()))
+        aligner.advance({})
+    assert asked == [0, 1, 1, 0, 0, 1, 0, 0]

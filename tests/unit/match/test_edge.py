@@ -47,3 +47,15 @@ def test_while_an_airing_goes_on_its_last_window_is_covered_whole():
     heard = [(start, 0.9) for start, _ in windows(30.0, ending=True)]
     guess_s = heard[-1][0] + WINDOW_S / 2 + HOP_S / 2
     assert place_edge(heard, guess_s=guess_s, window_s=WINDOW_S, slope=SLOPE, ending=True) > guess_s + 0.3
+
+
+@pytest.mark.parametrize("ending", [True, False])
+def test_what_is_claimed_lies_rather_inside_the_airing(ending):
+    rng = np.random.default_rng(3)
+    inside = []
+    for _ in range(200):
+        edge_s = float(rng.uniform(8, 12))
+        heard = [(start, value + rng.normal(0, 0.08)) for start, value in windows(edge_s, ending=ending)]
+        found = place_edge(heard, guess_s=edge_s, window_s=WINDOW_S, slope=SLOPE, ending=ending)
+        inside.append(found < edge_s if ending else found > edge_s)
+    assert 0.55 < np.mean(inside) < 0.95
