@@ -59,7 +59,8 @@ class Explained(Listings):
         if self.explain:
             async with transaction(self._pool, doing) as connection:
                 cursor = connection.cursor(row_factory=dict_row)
-                await cursor.execute(sql.SQL("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) ") + query, values)
+                stated = query if isinstance(query, bytes) else query.encode()
+                await cursor.execute(b"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) " + stated, values)
                 for row in await cursor.fetchall():
                     print("      ", row["QUERY PLAN"][:160])
         return await super()._read(doing, query, values)

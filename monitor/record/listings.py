@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 from psycopg import sql
@@ -32,7 +33,10 @@ from monitor.types import Gap, Hit, MatchState
 _FEW_REFERENCES = 1000
 #: Nothing airs longer in one go, as far as `overlapping` is concerned.
 _LONGEST_AIRING_S = 6 * 3600.0
-_DESCRIBED = sql.SQL("words_of(reference_id, title, artist, isrc, owner, label) LIKE ALL (%(patterns)s)")
+#: Names of the conditions' values, and how a statement asks for them.
+_NAMES: tuple[LiteralString, ...] = ("value_0", "value_1", "value_2", "value_3", "value_4")
+_PLACEHOLDERS: tuple[LiteralString, ...] = tuple("%(" + name + ")s" for name in _NAMES)
+_DESCRIBED = "words_of(reference_id, title, artist, isrc, owner, label) LIKE ALL (%(patterns)s)"
 #: Columns of a match that each of its events has its own value of.
 _OF_EVENT = {
     "sequence", "state", "decided_at", "start_at", "end_at", "reference_start_s", "reference_end_s", "evidence_nats",
@@ -76,7 +80,7 @@ class Listings:
             ("reference_id = {}", reference_id),
         )
         if before is not None:
-            conditions.append(sql.SQL("(start_at, match_id) < (%(before_at)s, %(before_id)s)"))
+            conditions.append("(start_at, match_id) < (%(before_at)s, %(before_id)s)")
             values |= {"before_at": at(before[0]), "before_id": before[1]}
         values |= {"limit": limit, "states": [state.value for state in set(states)]}
         if words:
@@ -85,65 +89,58 @@ class Listings:
             if reference_id is None:
                 named = await self._aired(values["patterns"])
                 if len(named) <= _FEW_REFERENCES:
-                    query = _of_references(conditions)
+                    query = _of_references(tuple(conditions))
                     # One that was described in several ways over time is there as often.
                     rows = await self._read("list matches", query, values | {"named": list(set(named))})
                     return [match_from_row(row) for row in rows]
-        # Each state's rows are one range of an index, already in order; at most `limit` of each are read.
-        branches = [
-            sql.SQL("(SELECT {} FROM matches WHERE {} ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s)").format(
-                sql.SQL(MATCH_COLUMNS),
-                sql.SQL(" AND ").join([sql.SQL("state = {}").format(sql.Literal(state.value)), *conditions]),
-            )
-            for state in sorted(set(states))
-        ]
-        query = sql.SQL("SELECT * FROM ({}) AS page ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s").format(
-            sql.SQL(" UNION ALL ").join(branches)
-        )
+        query = _page(tuple(conditions), tuple(sorted(set(states))))
         return [match_from_row(row) for row in await self._read("list matches", query, values)]
 
     async def overlapping(self, *, since_s: float, limit: int) -> list[RecordedMatch]:
         """Matches of all streams that were heard after `since_s` and not retracted, latest start first."""
-        query = sql.SQL(
+        query = _selecting(
             "SELECT {} FROM matches WHERE state IN ('provisional', 'confirmed', 'ended')"
             " AND start_at >= %(reach)s AND end_at > %(since)s ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s"
-        ).format(sql.SQL(MATCH_COLUMNS))
+        )
         values = {"since": at(since_s), "reach": at(since_s - _LONGEST_AIRING_S), "limit": limit}
         return [match_from_row(row) for row in await self._read("list matches", query, values)]
 
     async def feed(self, *, after: int, limit: int) -> list[tuple[int, RecordedMatch]]:
         """The events that were written after the one of that number: each with its number, as the match then was."""
-        query = sql.SQL(
+        query = _selecting(
             "SELECT id, {} FROM match_events e JOIN matches m USING (match_id) WHERE id > %(after)s"
-            " ORDER BY id LIMIT %(limit)s"
-        ).format(sql.SQL(", ".join(_event_column(name) for name in MATCH_COLUMNS.split(", "))))
+            " ORDER BY id LIMIT %(limit)s",
+            of_events=True,
+        )
         rows = await self._read("read the latest events", query, {"after": after, "limit": limit})
         return [(row["id"], match_from_row(row)) for row in rows]
 
     async def last_event(self) -> int:
         """The number of the event that was written last; 0 if there is none."""
-        rows = await self._read("read the latest events", sql.SQL("SELECT max(id) AS id FROM match_events"), {})
+        rows = await self._read("read the latest events", "SELECT max(id) AS id FROM match_events", {})
         return int(rows[0]["id"] or 0)
 
     async def _aired(self, patterns: list[str]) -> list[str]:
-        query = sql.SQL("SELECT reference_id FROM aired_references WHERE words LIKE ALL (%(patterns)s) LIMIT %(most)s")
+        query: LiteralString = (
+            "SELECT reference_id FROM aired_references WHERE words LIKE ALL (%(patterns)s) LIMIT %(most)s"
+        )
         rows = await self._read("look for references", query, {"patterns": patterns, "most": _FEW_REFERENCES + 1})
         return [row["reference_id"] for row in rows]
 
     async def match(self, match_id: UUID) -> RecordedMatch | None:
         """The match of this id."""
-        query = sql.SQL("SELECT {} FROM matches WHERE match_id = %(match_id)s").format(sql.SQL(MATCH_COLUMNS))
+        query = _selecting("SELECT {} FROM matches WHERE match_id = %(match_id)s")
         rows = await self._read("read a match", query, {"match_id": match_id})
         return match_from_row(rows[0]) if rows else None
 
     async def events(self, match_id: UUID) -> list[RecordedEvent]:
         """The steps of a match's life, in order."""
-        query = sql.SQL("SELECT * FROM match_events WHERE match_id = %(match_id)s ORDER BY sequence")
+        query: LiteralString = "SELECT * FROM match_events WHERE match_id = %(match_id)s ORDER BY sequence"
         return [event_from_row(row) for row in await self._read("read a match", query, {"match_id": match_id})]
 
     async def hits(self, match: RecordedMatch) -> list[Hit]:
         """The hits of a match that retention has left, in the order of stream time."""
-        query = sql.SQL(
+        query: LiteralString = (
             "SELECT window_start_at, reference_start_s, similarity FROM match_hits"
             " WHERE match_id = %(match_id)s ORDER BY window_start_at, reference_start_s"
         )
@@ -159,7 +156,7 @@ class Listings:
 
     async def reference_duration_s(self, catalog: str, reference_id: str) -> float | None:
         """How long the reference is; None if it is not there any more."""
-        query = sql.SQL(
+        query: LiteralString = (
             "SELECT duration_s FROM catalog_references"
             " WHERE catalog = %(catalog)s AND reference_id = %(reference_id)s AND state = 'ready'"
         )
@@ -176,15 +173,13 @@ class Listings:
             ("stream = {}", stream),
             ("state = ANY({})", [state.value for state in MatchState]),
         )
-        query = sql.SQL("SELECT state, count(*) AS matches FROM matches WHERE {} GROUP BY state").format(
-            sql.SQL(" AND ").join(conditions)
-        )
+        query = _where("SELECT state, count(*) AS matches FROM matches WHERE {} GROUP BY state", tuple(conditions))
         found = {row["state"]: int(row["matches"]) for row in await self._read("count matches", query, values)}
         return {state: found.get(state, 0) for state in MatchState}
 
     async def streams(self) -> list[RecordedStream]:
         """Every stream that was ever listened to, by name."""
-        rows = await self._read("list streams", sql.SQL("SELECT * FROM streams ORDER BY name"), {})
+        rows = await self._read("list streams", "SELECT * FROM streams ORDER BY name", {})
         return [stream_from_row(row) for row in rows]
 
     async def history(
@@ -203,10 +198,10 @@ class Listings:
             ("since < {}", None if until_s is None else at(until_s)),
         )
         if before is not None:
-            conditions.append(sql.SQL("(since, id) < (%(before_at)s, %(before_id)s)"))
+            conditions.append("(since, id) < (%(before_at)s, %(before_id)s)")
             values |= {"before_at": at(before[0]), "before_id": before[1]}
-        query = sql.SQL("SELECT * FROM stream_states WHERE {} ORDER BY since DESC, id DESC LIMIT %(limit)s").format(
-            sql.SQL(" AND ").join(conditions)
+        query = _where(
+            "SELECT * FROM stream_states WHERE {} ORDER BY since DESC, id DESC LIMIT %(limit)s", tuple(conditions)
         )
         rows = await self._read(f"read the history of {stream}", query, values | {"limit": limit})
         return [status_from_row(row) for row in rows]
@@ -227,35 +222,66 @@ class Listings:
             ("stream = {}", stream),
         )
         if before is not None:
-            conditions.append(sql.SQL("(start_at, stream) < (%(before_at)s, %(before_stream)s)"))
+            conditions.append("(start_at, stream) < (%(before_at)s, %(before_stream)s)")
             values |= {"before_at": at(before[0]), "before_stream": before[1]}
-        query = sql.SQL("SELECT * FROM gaps WHERE {} ORDER BY start_at DESC, stream DESC LIMIT %(limit)s").format(
-            sql.SQL(" AND ").join(conditions or [sql.SQL("true")])
+        query = _where(
+            "SELECT * FROM gaps WHERE {} ORDER BY start_at DESC, stream DESC LIMIT %(limit)s", tuple(conditions)
         )
         return [gap_from_row(row) for row in await self._read("list gaps", query, values | {"limit": limit})]
 
-    async def _read(self, doing: str, query: sql.SQL | sql.Composed, values: dict[str, Any]) -> list[dict[str, Any]]:
+    async def _read(self, doing: str, query: LiteralString | bytes, values: dict[str, Any]) -> list[dict[str, Any]]:
         async with statement(self._pool, doing) as connection:
             cursor = await connection.cursor(row_factory=dict_row).execute(query, values)
             rows: list[dict[str, Any]] = await cursor.fetchall()
             return rows
 
 
-def _conditions(*wanted: tuple[str, object]) -> tuple[list[sql.Composable], dict[str, Any]]:
+def _conditions(*wanted: tuple[LiteralString, object]) -> tuple[list[LiteralString], dict[str, Any]]:
     """The conditions whose value is not None, each with a named placeholder, and the values by name."""
-    given = [(condition, value) for condition, value in wanted if value is not None]
-    names = [f"value_{index}" for index in range(len(given))]
-    conditions: list[sql.Composable] = [
-        sql.SQL(condition).format(sql.Placeholder(name)) for name, (condition, _) in zip(names, given, strict=True)
+    conditions: list[LiteralString] = []
+    values: dict[str, Any] = {}
+    for index, (condition, value) in enumerate(wanted):
+        if value is not None:
+            conditions.append(condition.format(_PLACEHOLDERS[index]))
+            values[_NAMES[index]] = value
+    return conditions, values
+
+
+# Statements are composed once for each set of conditions: composing takes longer than PostgreSQL's answer.
+@functools.cache
+def _selecting(template: LiteralString, *, of_events: bool = False) -> bytes:
+    columns = ", ".join(_event_column(name) for name in MATCH_COLUMNS.split(", ")) if of_events else MATCH_COLUMNS
+    return sql.SQL(template).format(sql.SQL(columns)).as_bytes()
+
+
+@functools.cache
+def _where(template: LiteralString, conditions: tuple[LiteralString, ...]) -> bytes:
+    return sql.SQL(template).format(_all_of(conditions)).as_bytes()
+
+
+@functools.cache
+def _page(conditions: tuple[LiteralString, ...], states: tuple[MatchState, ...]) -> bytes:
+    """Each state's rows are one range of an index, already in order; at most `limit` of each are read."""
+    branches = [
+        sql.SQL(
+            "(SELECT {} FROM matches WHERE state = {} AND {} ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s)"
+        ).format(sql.SQL(MATCH_COLUMNS), sql.Literal(state.value), _all_of(conditions))
+        for state in states
     ]
-    return conditions, {name: value for name, (_, value) in zip(names, given, strict=True)}
+    query = sql.SQL("SELECT * FROM ({}) AS page ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s")
+    return query.format(sql.SQL(" UNION ALL ").join(branches)).as_bytes()
+
+
+def _all_of(conditions: Sequence[LiteralString]) -> sql.Composed:
+    return sql.SQL(" AND ").join([sql.SQL(condition) for condition in conditions or ("true",)])
 
 
 def _event_column(name: str) -> str:
     return f"{'e' if name in _OF_EVENT else 'm'}.{name}"
 
 
-def _of_references(conditions: Sequence[sql.Composable]) -> sql.Composed:
+@functools.cache
+def _of_references(conditions: tuple[LiteralString, ...]) -> bytes:
     """The newest matches of the references `named`: first the newest of each, then more of those that are ahead.
 
     Once the newest ones alone fill a page, nothing older than they is read.
@@ -268,17 +294,17 @@ def _of_references(conditions: Sequence[sql.Composable]) -> sql.Composed:
         columns=sql.SQL("start_at, match_id"),
         reference=sql.SQL("names.reference_id"),
         state=sql.SQL("kinds.state"),
-        conditions=sql.SQL(" AND ").join(conditions),
+        conditions=_all_of(conditions),
         limit=sql.SQL("1"),
     )
     page = range_of.format(
         columns=sql.SQL(MATCH_COLUMNS),
         reference=sql.SQL("chosen.wanted"),
         state=sql.SQL("chosen.kind"),
-        conditions=sql.SQL(" AND ").join([*conditions, sql.SQL("start_at >= (SELECT least FROM reach)")]),
+        conditions=_all_of([*conditions, "start_at >= (SELECT least FROM reach)"]),
         limit=sql.SQL("%(limit)s"),
     )
-    return sql.SQL(
+    query = sql.SQL(
         "WITH chosen AS MATERIALIZED (SELECT names.reference_id AS wanted, kinds.state AS kind, newest.start_at"
         " FROM unnest(%(named)s::text[]) AS names (reference_id) CROSS JOIN unnest(%(states)s::text[]) AS kinds (state)"
         " CROSS JOIN LATERAL {newest} AS newest ORDER BY newest.start_at DESC, newest.match_id DESC LIMIT %(limit)s),"
@@ -286,4 +312,5 @@ def _of_references(conditions: Sequence[sql.Composable]) -> sql.Composed:
         " FROM chosen)"
         " SELECT page.* FROM chosen CROSS JOIN LATERAL {page} AS page"
         " ORDER BY start_at DESC, match_id DESC LIMIT %(limit)s"
-    ).format(newest=newest, page=page)
+    )
+    return query.format(newest=newest, page=page).as_bytes()
