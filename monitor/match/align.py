@@ -199,8 +199,13 @@ class Aligner:
         self._rivals.hear(start_s, neighbours)
         # The nearest first: what there is room for is what is most like the stream, at whatever pitch.
         fresh.sort(key=lambda hit: -hit.similarity)
+        #: How like the stream is to where a confirmed match of a reference is: elsewhere it only resembles itself.
+        followed: dict[str, float] = {}
         for hit, nats in zip(fresh, self._alone(fresh), strict=True):
-            if not any(self._explains(run, hit) for run in self._runs):
+            explaining = [run for run in self._runs if self._explains(run, hit)]
+            if any(run.state is MatchState.CONFIRMED for run in explaining):
+                followed.setdefault(hit.reference_id, hit.similarity)
+            if not explaining and hit.similarity > followed.get(hit.reference_id, -1.0):
                 self._suspect(hit, nats)
         for hit in fresh:
             self._hits.setdefault((hit.reference_id, hit.reading), deque()).append(hit)
@@ -212,11 +217,21 @@ class Aligner:
     def _looked_at(self) -> list[Run]:
         """The runs that the newest window is of interest to."""
         told = {run.reference_id for run in self._runs if run.state is not None}
-        return [run for run in self._runs if run.reference_id in told or not self._is_dull(run)]
+        # While a confirmed airing goes on, whatever else is suspected sounds beside it or not at all.
+        followed = any(
+            run.state is MatchState.CONFIRMED and self._now_s - run.last_s < 1.5 * self._hop_s for run in self._runs
+        )
+        return [
+            run
+            for run in self._runs
+            if run.state is not None or not self._is_dull(run, beside=followed, told=run.reference_id in told)
+        ]
 
-    def _is_dull(self, run: Run) -> bool:
+    def _is_dull(self, run: Run, *, beside: bool, told: bool) -> bool:
         """Whether so little speaks for a candidate, after its second window, that the next ones can wait."""
-        if run.evidence_nats >= _DULL_NATS or self._now_s - run.born_s < 1.5 * self._hop_s:
+        if self._now_s - run.born_s < 1.5 * self._hop_s:
+            return False
+        if not beside and (told or run.evidence_nats >= _DULL_NATS):
             return False
         return self._now_s - run.looked_s < (_DULL_WINDOWS - 0.5) * self._hop_s
 

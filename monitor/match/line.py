@@ -192,8 +192,9 @@ def fit_line(
     best = int(np.argmax(evidence - prior))
     line = Line(origin_s=float(origins_s[best]), tempo_ratio=float(tempo_ratios[best]))
     if evidence[best] >= _WORTH_REFINING_NATS:
+        segment = best_segment(nats[best])
         for _ in range(2):  # the second time, the neighbouring columns lie evenly around the line
-            line = _refine(plane, line, nats[best], most_tempo_ratio)
+            line = _refine(plane, line, segment, most_tempo_ratio)
     column = columns[best]
     likeness = _along_line(plane, line, rivals)
     return Fit(
@@ -294,12 +295,11 @@ def _evidence(nats: Floats) -> Floats:
     return np.asarray((sums[:, 1:] - lowest).max(axis=1))
 
 
-def _refine(plane: Plane, line: Line, nats: Floats, most_tempo_ratio: float) -> Line:
+def _refine(plane: Plane, line: Line, segment: Segment, most_tempo_ratio: float) -> Line:
     """The line through the centroids of similarity, by weighted least squares over the segment's windows.
 
     Similarity falls off evenly on both sides of the true position, so each window's centroid lies below the hop.
     """
-    segment = best_segment(nats)
     starts = plane.window_starts_s[segment.first : segment.last + 1]
     expected_s = line.tempo_ratio * (starts - line.origin_s)
     nearest = np.rint((expected_s - plane.reference_start_s) / plane.reference_hop_s).astype(int)

@@ -260,3 +260,45 @@ def test_a_candidate_that_little_speaks_for_is_looked_at_every_third_window(cata
         asked.append(len(aligner.wanted()))
         aligner.advance({})
     assert asked == [0, 1, 1, 0, 0, 1, 0, 0]
+
+
+@pytest.fixture
+def followed(catalog):
+    """An aligner that follows a confirmed match of piece-01, and the window that comes next."""
+    listener = Listener(catalog)
+    heard = list(windows(catalog, [Airing("piece-01", 5.0, 10.0, 60.0)], until_s=30, noise=0.3, seed=21))
+    for start_s, vector in heard:
+        listener.hear(start_s, vector)
+    assert [match.state for match in listener.aligner.open_matches] == [MatchState.CONFIRMED]
+    return listener.aligner, heard[-1][0] + HOP_S
+
+
+def _near(reference_id, reference_start_s, similarity):
+    return Neighbour(reference_id=reference_id, reference_start_s=reference_start_s, similarity=similarity)
+
+
+def test_beside_a_match_that_is_followed_a_candidate_is_looked_at_every_third_window(followed):
+    aligner, now_s = followed
+    asked = []
+    for number in range(8):
+        start_s = now_s + number * HOP_S
+        beside = _near("piece-02", 20 + number * HOP_S, 0.9)
+        aligner.observe(start_s, [_near("piece-01", start_s + 5.0, 0.95), beside])
+        for run in aligner._runs:
+            run.last_s = start_s if run.state is not None else run.last_s
+        asked.append({stretch.reference_id for stretch in aligner.wanted()})
+        aligner.advance({})
+    assert all("piece-01" in names for names in asked)
+    looked_at = ["piece-02" in names for names in asked]
+    assert looked_at[looked_at.index(True) :][:6] == [True, True, False, False, True, False]
+
+
+@pytest.mark.parametrize(("similarity", "suspected"), [(0.8, False), (0.97, True)])
+def test_elsewhere_in_what_is_followed_only_what_is_nearer_is_suspected(followed, similarity, suspected):
+    aligner, now_s = followed
+    before = len(aligner._runs)
+    for number in range(2):
+        start_s = now_s + number * HOP_S
+        elsewhere = _near("piece-01", 90 + number * HOP_S, similarity)
+        aligner.observe(start_s, [_near("piece-01", start_s + 5.0, 0.95), elsewhere])
+    assert (len(aligner._runs) > before) is suspected
