@@ -170,7 +170,7 @@ class Daemon:
         """Build, listen until `stop`, end within 25 s. Raises what made it impossible to go on."""
         async with asking_pool(self._deployment.postgres_dsn) as pool:
             faces = self._parts(pool)
-            self._told = faces.events.wake
+            self._told = faces.written
             await asyncio.to_thread(faces.spool.clear)
             web = WebServer(create_app(faces), host=self._config.http.host, port=self._config.http.port)
             serving = self._own(web.run(), "web")

@@ -16,6 +16,7 @@ from monitor.faces import Faces, uploads_dir
 from monitor.record.listings import Listings
 from monitor.record.outbox import Outbox
 from monitor.record.tokens import Tokens
+from monitor.web.answers import Answers
 from monitor.web.api import Parts
 from monitor.web.authority import Authority, names_this_machine
 from monitor.web.events import Events
@@ -62,8 +63,13 @@ def parts(
     """What the application is made of. Nothing is started, nothing is asked yet."""
     http = deployment.config.http
     listings, register = Listings(pool), Register(pool)
-    events = Events(daemon=faces, listings=listings)
+    events, answers = Events(daemon=faces, listings=listings), Answers()
     uploads = uploads_dir(deployment)
+
+    def job_changed(report: dict[str, Any]) -> None:
+        answers.forget()
+        events.job_changed(report)
+
     return Parts(
         daemon=faces,
         registry=registry,
@@ -71,8 +77,9 @@ def parts(
         register=register,
         outbox=Outbox(pool),
         authority=Authority(token=token, scopes=Tokens(pool).scopes, protect_reads=http.protect_reads),
-        jobs=Jobs(loader=faces.loader, register=register, uploads_dir=uploads, on_change=events.job_changed),
+        jobs=Jobs(loader=faces.loader, register=register, uploads_dir=uploads, on_change=job_changed),
         events=events,
+        answers=answers,
         spool=Spool(deployment.data_dir / "spool", max_bytes=http.max_upload_bytes),
         ffmpeg=deployment.ffmpeg,
         writes=_limit(http.writes_per_minute),

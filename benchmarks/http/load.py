@@ -33,10 +33,10 @@ _PATIENCE_S = 30.0
 _PATHS = (
     "/api/v1/streams",
     "/api/v1/matches?limit=50",
-    "/api/v1/matches?stream=stream-3",
+    "/api/v1/matches?stream=stream-{stream}",
     "/api/v1/references?limit=50",
     "/api/v1/references/count",
-    "/api/v1/streams/stream-1/history",
+    "/api/v1/streams/stream-{stream}/history",
     "/api/v1/history",
     "/api/v1/deliveries",
     "/-/ready",
@@ -122,7 +122,8 @@ async def _ask(args: argparse.Namespace, client: Client, daemon: asyncio.subproc
         for number in range(int(args.rate * args.duration_s)):
             await asyncio.sleep(max(0.0, began + number / args.rate - time.perf_counter()))
             late_s = max(late_s, time.perf_counter() - began - number / args.rate)
-            group.create_task(ask(choose.choice(_PATHS)))
+            path = choose.choice(_PATHS).format(stream=choose.randrange(args.streams))
+            group.create_task(ask(path))
     lasted_s = time.perf_counter() - began
     mine_s = processor_s(os.getpid()) - processors_s[0]
     theirs_s = processor_s(daemon.pid) - processors_s[1]

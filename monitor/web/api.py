@@ -17,6 +17,7 @@ from monitor.catalog.register import Register
 from monitor.record.listings import Listings
 from monitor.record.outbox import Outbox
 from monitor.web import additions, audio, deliveries, docs, events, health, jobs, matches, references, search, streams
+from monitor.web.answers import Answers, Sharing
 from monitor.web.assets import Assets
 from monitor.web.authority import SCHEME, Authority
 from monitor.web.border import Border
@@ -43,6 +44,7 @@ class Parts:
     authority: Authority
     jobs: Jobs
     events: Events
+    answers: Answers
     spool: Spool
     ffmpeg: FfmpegProgram
     #: Changes, and searches, that one client may ask for.
@@ -53,6 +55,11 @@ class Parts:
     max_clip_s: float
     #: Names, besides this machine's, by which the daemon may be asked; None for any.
     hosts: Collection[str] | None
+
+    def written(self) -> None:
+        """Matches were written."""
+        self.answers.forget()
+        self.events.wake()
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -67,6 +74,7 @@ def create_app(parts: Parts) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     add_handlers(app)
+    app.add_middleware(Sharing, answers=parts.answers)
     app.add_middleware(Border, hosts=parts.hosts)
     authority, daemon = parts.authority, parts.daemon
     may_write = (authority.may_write, parts.writes)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monitor.web.authority import names_this_machine
@@ -32,6 +32,7 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(self)",
     "Content-Security-Policy": _POLICY,
 }
+_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
 
 #: What is still read of a request that was answered before it was whole.
 _DRAIN_S = 3.0
@@ -59,9 +60,9 @@ class Border:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                given = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    given.setdefault(name, value)
+                given = {name.lower() for name, _ in message["headers"]}
+                added = [(name, value) for name, value in _RAW_HEADERS if name not in given]
+                message = {**message, "headers": [*message["headers"], *added]}
             elif body.is_coming and not message.get("more_body", False):
                 # A connection that is closed while its client still sends is reset, and the answer with it.
                 await send({**message, "more_body": True})
