@@ -34,6 +34,7 @@ from monitor.config import Config, Diff
 from monitor.config.schema import EmbedderName
 from monitor.daemon.canary import SelfTest
 from monitor.daemon.clock import StreamClock
+from monitor.daemon.courtesy import Courtesy
 from monitor.daemon.heartbeat import Heartbeat
 from monitor.daemon.listening import Listening
 from monitor.daemon.notify import ServiceManager
@@ -77,7 +78,7 @@ class Daemon:
         config = deployment.config
         self._deployment = deployment
         self._manager = manager or ServiceManager()
-        self._heartbeat = Heartbeat()
+        self._heartbeat, self._courtesy = Heartbeat(), Courtesy()
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
@@ -107,6 +108,7 @@ class Daemon:
             options=alignment_options(config),
             top_k=config.match.top_k,
             heartbeat=self._heartbeat,
+            courtesy=self._courtesy,
             backlog_dir=deployment.data_dir / "backlog",
         )
         self._self_test = SelfTest(
@@ -462,7 +464,14 @@ class Daemon:
             lineup=self._lineup,
             register=Register(pool),
         )
-        return parts(faces, deployment=self._deployment, pool=pool, registry=self._registry, token=self._token)
+        return parts(
+            faces,
+            deployment=self._deployment,
+            pool=pool,
+            registry=self._registry,
+            courtesy=self._courtesy,
+            token=self._token,
+        )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from psycopg_pool import AsyncConnectionPool
 
 from monitor.catalog.register import Register
+from monitor.daemon.courtesy import Courtesy
 from monitor.deployment import Deployment
 from monitor.faces import Faces, uploads_dir
 from monitor.record.listings import Listings
@@ -58,6 +59,7 @@ def parts(
     deployment: Deployment,
     pool: AsyncConnectionPool[Any],
     registry: CollectorRegistry,
+    courtesy: Courtesy,
     token: Callable[[], str | None],
 ) -> Parts:
     """What the application is made of. Nothing is started, nothing is asked yet."""
@@ -80,6 +82,7 @@ def parts(
         jobs=Jobs(loader=faces.loader, register=register, uploads_dir=uploads, on_change=job_changed),
         events=events,
         answers=answers,
+        courtesy=courtesy,
         spool=Spool(deployment.data_dir / "spool", max_bytes=http.max_upload_bytes),
         ffmpeg=deployment.ffmpeg,
         writes=_limit(http.writes_per_minute),

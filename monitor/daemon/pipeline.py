@@ -22,6 +22,7 @@ import numpy as np
 from monitor.catalog.canary import CANARY_ID
 from monitor.catalog.search import CatalogReader
 from monitor.daemon.backlog import Backlog, Unheard, of_model
+from monitor.daemon.courtesy import Courtesy
 from monitor.daemon.heartbeat import Heartbeat
 from monitor.daemon.queues import FairQueue
 from monitor.daemon.recorder import Recorder
@@ -43,8 +44,8 @@ _MOST_QUERIES = 256
 #: Where so many windows wait, more go into one search: it costs little more.
 _MUCH = 1024
 _MOST_OF_MUCH = 1024
-#: Of the loop, between two windows that are aligned.
-_TURNS = 6
+#: A window waits for who asks so long at most; the second is for where `_MOST_QUERIES` wait.
+_COURTESY_S, _HURRIED_COURTESY_S = 0.05, 0.01
 _REFRESH_S = 2.0
 #: So often, at most, the log is told that windows are lost.
 _SAY_DROPPED_S = 60.0
@@ -115,12 +116,14 @@ class Pipeline:
         options: Options,
         top_k: int,
         heartbeat: Heartbeat | None = None,
+        courtesy: Courtesy | None = None,
         backlog_dir: Path | None = None,
     ) -> None:
         """Without `backlog_dir` what waits to be searched waits in memory alone."""
         self._recorder, self._metrics, self._limits = recorder, metrics, limits
         self._backlog_dir = backlog_dir
         self._heartbeat = heartbeat or Heartbeat()
+        self._courtesy = courtesy or Courtesy()
         self._options, self._top_k = options, top_k
         self._models: dict[str, Model] = {}
         self._lanes: dict[str, Lane] = {}
@@ -366,9 +369,7 @@ class Pipeline:
                 near = next(found) if isinstance(item, Embedded) and item.readings is not None else []
                 for event in await self._align(lane, item, near):
                     await self._put(lane, event)
-                # Whoever asks the API goes through the loop some times until the answer is there: not once a window.
-                for _ in range(_TURNS):
-                    await asyncio.sleep(0)
+                await self._courtesy.give_way(_COURTESY_S if len(lane.queue) < _MOST_QUERIES else _HURRIED_COURTESY_S)
         for tracker in lane.trackers.values():
             for event in tracker.aligner.flush(interrupted=True):
                 await self._put(lane, event)

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 import monitor
 from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.catalog.register import Register
+from monitor.daemon.courtesy import Courtesy
 from monitor.record.listings import Listings
 from monitor.record.outbox import Outbox
 from monitor.web import additions, audio, deliveries, docs, events, health, jobs, matches, references, search, streams
@@ -45,6 +46,7 @@ class Parts:
     jobs: Jobs
     events: Events
     answers: Answers
+    courtesy: Courtesy
     spool: Spool
     ffmpeg: FfmpegProgram
     #: Changes, and searches, that one client may ask for.
@@ -75,7 +77,7 @@ def create_app(parts: Parts) -> FastAPI:
     )
     add_handlers(app)
     app.add_middleware(Sharing, answers=parts.answers)
-    app.add_middleware(Border, hosts=parts.hosts)
+    app.add_middleware(Border, hosts=parts.hosts, courtesy=parts.courtesy)
     authority, daemon = parts.authority, parts.daemon
     may_write = (authority.may_write, parts.writes)
     may_search = (authority.may_search, parts.searches)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from monitor.daemon.courtesy import Courtesy
 from monitor.web.authority import names_this_machine
 from monitor.web.problem import problem
 
@@ -45,8 +46,8 @@ class Border:
     So no page of another site, whose own name was made to point here (DNS rebinding), reads anything.
     """
 
-    def __init__(self, app: ASGIApp, *, hosts: Collection[str] | None) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str] | None, courtesy: Courtesy) -> None:
+        self._app, self._courtesy = app, courtesy
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,8 +58,11 @@ class Border:
 
         headers = Headers(scope=scope)
         body = _Body(receive, headers)
+        question = self._courtesy.asked()
 
         async def answer(message: Message) -> None:
+            # What is told piece by piece from here on may go on for ever.
+            self._courtesy.answered(question)
             if message["type"] == "http.response.start":
                 given = {name.lower() for name, _ in message["headers"]}
                 added = [(name, value) for name, value in _RAW_HEADERS if name not in given]
@@ -75,7 +79,10 @@ class Border:
             said = "this daemon listens to this machine alone; ask by the name localhost, or list yours in http.hosts"
             await problem(421, said)(scope, body.receive, answer)
             return
-        await self._app(scope, body.receive, answer)
+        try:
+            await self._app(scope, body.receive, answer)
+        finally:
+            self._courtesy.answered(question)
 
 
 class _Body:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
+from monitor.daemon.courtesy import Courtesy
 from monitor.web.border import Border
 from monitor.web.problem import add_handlers
 from monitor.web.server import WebServer
@@ -46,7 +47,7 @@ async def harbour(tmp_path: Path) -> AsyncIterator[Harbour]:
     spool.clear()
     app = FastAPI()
     add_handlers(app)
-    app.add_middleware(Border, hosts=None)
+    app.add_middleware(Border, hosts=None, courtesy=Courtesy())
 
     @app.post("/upload")
     async def upload(request: Request) -> dict[str, Any]:
