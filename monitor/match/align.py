@@ -7,35 +7,27 @@ references would decide what is suspected, `advance` takes the similarities with
 from __future__ import annotations
 
 import functools
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 import numpy as np
 
+from monitor.match.explained import unexplained
 from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, Plane, fit_line
 from monitor.match.placement import better_line
 from monitor.match.rivals import Rivals
 from monitor.match.run import COVERED_SHARE, Run
 from monitor.match.score import Calibration, Likeness
+from monitor.match.suspicion import Suspicion
 from monitor.types import Hit, Match, MatchEvent, MatchState, Neighbour
 
 #: A candidate that no window supports for so long is forgotten.
 _CANDIDATE_PATIENCE_S = 4.0
-#: Hits so far back can still start a candidate.
-_HIT_MEMORY_S = 10.0
 #: After a reconnect a stream's clock is anchored anew, at worst so far from where it was.
 _REANCHOR_S = 8.0
 #: An airing's row is brought up to date so often, so that a restart finds it fresh.
 _UPDATE_S = 5.0
-#: Another recording this much nearer explains a window: this one cannot be sounding beside it.
-_EXPLAINED_MARGIN = 0.25
-#: Windows of two references this much less alike than one of them is to the stream are still versions of one piece:
-#: they are compared up to half a hop off.
-_VERSION_MARGIN = 0.15
-#: Two sounds at once mask each other: if both references are as near as this to a window, they are the same music.
-_VERSION_SIMILARITY = 0.65
 #: A match is placed anew in its whole reference so often, if the reference is no longer than this.
 _PLACEMENT_S = 2.5
 _LONGEST_PLACED_S = 1800.0
@@ -45,9 +37,6 @@ _TEMPO_STEP_RATIO = 0.015
 _FAR_STEP_RATIO = 0.03
 #: Each tempo is tried so far off the run's line.
 _SHIFTS_HOPS = np.array([0.0, -0.5, 0.5, -1.0, 1.0])
-#: What hardly any station does must be the better shown, since it is sought in so many more places.
-_FAR_TEMPO_NATS = 2.0
-_TRANSPOSED_NATS = 3.0
 #: A candidate is judged on so much of the look-back; all of it once it is a match, which finds its true start.
 _CANDIDATE_LOOK_BACK_S = 14.0
 #: Nearly all candidates come to nothing: one with less evidence than this is looked at every so many windows only.
@@ -110,9 +99,8 @@ class Aligner:
         self.options = options
         self._weight = min(hop_s / window_s, 1.0)
         self._runs: list[Run] = []
-        #: The latest hits, oldest first, by reference and reading.
-        self._hits: dict[tuple[str, int], deque[Hit]] = {}
         self._rivals = Rivals(look_back_s=options.look_back_s)
+        self._suspicion = Suspicion(rivals=self._rivals, calibration=calibration, hop_s=hop_s)
         self._now_s = -np.inf
         #: Where the latest span began that followed unheard audio; clocks before and after may disagree.
         self._gap_end_s = -np.inf
@@ -185,30 +173,15 @@ class Aligner:
             self._interrupt(start_s)
             self._heard_from_s = start_s
         self._now_s = start_s
-        self._forget_hits(start_s - _HIT_MEMORY_S)
-        fresh = [
-            Hit(
-                window_start_s=start_s,
-                reference_id=neighbour.reference_id,
-                reference_start_s=neighbour.reference_start_s,
-                similarity=neighbour.similarity,
-                reading=neighbour.reading,
-            )
-            for neighbour in neighbours
-        ]
         self._rivals.hear(start_s, neighbours)
-        # The nearest first: what there is room for is what is most like the stream, at whatever pitch.
-        fresh.sort(key=lambda hit: -hit.similarity)
         #: How like the stream is to where a confirmed match of a reference is: elsewhere it only resembles itself.
         followed: dict[str, float] = {}
-        for hit, nats in zip(fresh, self._alone(fresh), strict=True):
+        for hit, nats in self._suspicion.hear(start_s, neighbours):
             explaining = [run for run in self._runs if self._explains(run, hit)]
             if any(run.state is MatchState.CONFIRMED for run in explaining):
                 followed.setdefault(hit.reference_id, hit.similarity)
             if not explaining and hit.similarity > followed.get(hit.reference_id, -1.0):
                 self._suspect(hit, nats)
-        for hit in fresh:
-            self._hits.setdefault((hit.reference_id, hit.reading), deque()).append(hit)
 
     def wanted(self) -> list[Stretch]:
         """The stretches that decide the open runs and candidates, one per reference and region."""
@@ -276,7 +249,7 @@ class Aligner:
                 told = self._match(run)
                 run.known_start = (told.start_s, told.reference_start_s)
             run.settle(first_s)
-            run.follow(fit, self._unexplained(run, fit, sounding))
+            run.follow(fit, unexplained(run, fit, sounding))
             if self._sounds(run) and all(run is not other for other, _ in sounding):
                 sounding.append((run, fit))
         self._adopt()
@@ -300,7 +273,7 @@ class Aligner:
             if run.state is not None and not run.interrupted
         ]
         self._runs.clear()
-        self._hits.clear()
+        self._suspicion.forget()
         return events
 
     def release(self) -> list[MatchEvent]:
@@ -309,13 +282,13 @@ class Aligner:
             self._event(run, changed=False) for run in self._runs if run.state is not None and not run.interrupted
         ]
         self._runs.clear()
-        self._hits.clear()
+        self._suspicion.forget()
         return events
 
     def _interrupt(self, until_s: float) -> None:
         """What was heard before `until_s` lies on the old clock: its evidence and its start are settled."""
         self._gap_end_s = until_s
-        self._hits.clear()
+        self._suspicion.forget()
         for run in self._runs:
             run.settle(until_s)
             if run.state is not None and run.known_start is None and run.first_s <= run.settled_until_s:
@@ -324,35 +297,16 @@ class Aligner:
 
     # -- suspicion ---------------------------------------------------------------------------------------------------
 
-    def _forget_hits(self, until_s: float) -> None:
-        for key, hits in list(self._hits.items()):
-            while hits and hits[0].window_start_s < until_s:
-                hits.popleft()
-            if not hits:
-                del self._hits[key]
-
     def _explains(self, run: Run, hit: Hit) -> bool:
         """Whether a run already follows this hit: tolerances under a window would split one airing in several."""
         if run.reference_id != hit.reference_id or (run.state is None and run.reading != hit.reading):
             return False
         return abs(run.line.reference_at(hit.window_start_s) - hit.reference_start_s) <= self._window_s
 
-    def _alone(self, hits: Sequence[Hit]) -> list[float]:
-        """What each hit says if nothing else is known."""
-        if not hits:
-            return []
-        unknown = np.full(len(hits), np.nan)
-        rivals = [self._rivals.similarity(hit.reference_id, hit.reading, hit.window_start_s) for hit in hits]
-        likeness = Likeness(
-            own=np.array([hit.similarity for hit in hits]), rival=np.array(rivals), beside=unknown, around=unknown
-        )
-        nats: list[float] = self._calibration.log_likelihood_ratio(self._calibration.margins(likeness)).tolist()
-        return nats
-
     def _suspect(self, hit: Hit, nats: float) -> None:
         """Start a candidate from a hit that agrees with an earlier one, or that is strong enough alone."""
-        earlier = self._hits.get((hit.reference_id, hit.reading), ())
-        if nats < self.options.provisional_nats and not any(self._agree(one, hit) for one in reversed(earlier)):
+        alone = nats >= self.options.provisional_nats
+        if not alone and not self._suspicion.is_supported(hit, tempo_max_ratio=self.options.tempo_max_ratio):
             return
         candidates = [run for run in self._runs if run.state is None]
         if len(candidates) >= _MOST_CANDIDATES:
@@ -371,12 +325,6 @@ class Aligner:
                 evidence_nats=max(nats * self._weight, 0.0),
             )
         )
-
-    def _agree(self, earlier: Hit, hit: Hit) -> bool:
-        stream_s = hit.window_start_s - earlier.window_start_s
-        reference_s = hit.reference_start_s - earlier.reference_start_s
-        tolerance_s = self._hop_s + self.options.tempo_max_ratio * stream_s
-        return stream_s > 0 and abs(reference_s - stream_s) <= tolerance_s
 
     # -- evidence ----------------------------------------------------------------------------------------------------
 
@@ -405,38 +353,7 @@ class Aligner:
         )
 
     def _sounds(self, run: Run) -> bool:
-        return run.state is not None or _belief(run) >= self.options.provisional_nats
-
-    def _unexplained(self, run: Run, fit: Fit, sounding: Sequence[tuple[Run, Fit]]) -> Floats:
-        """The run's evidence without the windows that another run explains.
-
-        A second line through the same reference (a loop, a chorus) earns only what it says more than the first.
-        Another reference earns nothing where it is no nearer to the stream than to one that is nearer in all: it is a
-        version of the same piece, and only the nearest version is sounding. Nor does a candidate where the other is
-        so near that nothing else can be sounding.
-        """
-        nats = fit.nats.copy()
-        run.outshone = False
-        for other, theirs in sounding:
-            if other is run:
-                continue
-            size = min(len(nats), len(theirs.nats))
-            starts, mine, nearer = fit.window_starts_s[-size:], fit.similarities[-size:], theirs.similarities[-size:]
-            within = (starts >= other.first_s) & (starts <= other.last_s)
-            tail = nats[-size:]
-            if other.reference_id == run.reference_id:
-                if run.state is None:
-                    tail[within] = np.minimum(tail, tail - theirs.nats[-size:])[within]
-                continue
-            alike = np.einsum("wd,wd->w", fit.vectors[-size:], theirs.vectors[-size:])
-            both = within & ~np.isnan(mine) & ~np.isnan(nearer)
-            versions = (alike > mine - _VERSION_MARGIN) | (np.minimum(mine, nearer) > _VERSION_SIMILARITY)
-            beaten = both & versions & bool(nearer[both].sum() > mine[both].sum())
-            run.outshone |= bool(beaten.any())
-            if run.state is None:
-                beaten |= within & (nearer > mine + _EXPLAINED_MARGIN)
-            tail[beaten] = np.minimum(tail[beaten], 0.0)
-        return nats
+        return run.state is not None or run.belief_nats >= self.options.provisional_nats
 
     def _adopt(self) -> None:
         """A match that lost its line to a clock anchored anew takes over the candidate that goes on with it."""
@@ -444,7 +361,7 @@ class Aligner:
             for candidate in [other for other in self._runs if other.state is None]:
                 if candidate.reference_id != run.reference_id or candidate.last_s <= run.last_s + 2 * self._hop_s:
                     continue
-                if _belief(candidate) < self.options.provisional_nats / 2:
+                if candidate.belief_nats < self.options.provisional_nats / 2:
                     continue
                 now_s = self._now_s
                 if abs(candidate.line.reference_at(now_s) - run.line.reference_at(now_s)) <= _REANCHOR_S:
@@ -481,7 +398,7 @@ class Aligner:
             other.state is not None
             and other.reference_id == run.reference_id
             and other.evidence_nats > run.evidence_nats
-            and min(other.last_s, run.last_s) - max(other.first_s, run.first_s) > self._window_s
+            and min(other.last_s, run.last_s) - max(other.first_s, run.first_s) > self._window_s / 2
             for other in self._runs
             if other is not run
         )
@@ -553,21 +470,21 @@ class Aligner:
             self._runs.remove(run)
         elif any(self._repeats(run, match) for match in self._runs):
             pass
-        elif _belief(run) >= self.options.provisional_nats and not self._contests(run):
+        elif run.belief_nats >= self.options.provisional_nats and not self._contests(run):
             run.state = MatchState.PROVISIONAL
             run.match_id = self._new_id(run.first_s)
             yield self._event(run)
             yield from self._judge_match(run)
 
     def _judge_match(self, run: Run) -> Iterator[MatchEvent]:
-        if self._doubled(run) or (run.outshone and _belief(run) < self.options.provisional_nats):
+        if self._doubled(run) or (run.outshone and run.belief_nats < self.options.provisional_nats):
             # What sounds is another version of the piece, or another second of it, which has its own row.
             run.state = MatchState.RETRACTED
             yield self._event(run)
             self._runs.remove(run)
             return
         length_s = run.last_s - run.first_s + 2 * (COVERED_SHARE - 0.5) * self._window_s + self._hop_s + self._window_s
-        believed = _belief(run) >= self.options.confirmed_nats and length_s >= self.options.min_length_s
+        believed = run.belief_nats >= self.options.confirmed_nats and length_s >= self.options.min_length_s
         if run.state is MatchState.PROVISIONAL and believed:
             run.state = MatchState.CONFIRMED
             yield self._event(run)
@@ -610,12 +527,6 @@ class Aligner:
         run.sequence += 1
         run.told_s = run.last_s
         return event
-
-
-def _belief(run: Run) -> float:
-    """The run's evidence in nats, less what its tempo and its pitch are unlikely by."""
-    far = abs(run.line.tempo_ratio - 1.0) > NEAR_TEMPO_RATIO
-    return run.evidence_nats - far * _FAR_TEMPO_NATS - (run.reading != 0) * _TRANSPOSED_NATS
 
 
 @functools.cache

@@ -196,14 +196,16 @@ def fit_line(
         for _ in range(2):  # the second time, the neighbouring columns lie evenly around the line
             line = _refine(plane, line, segment, most_tempo_ratio)
     column = columns[best]
+    vectors = np.concatenate([plane.vectors, np.zeros_like(plane.vectors[:1])])[column]
     likeness = _along_line(plane, line, rivals)
+    judged = _judged(calibration.margins(likeness), nats[best], calibration, window_weight)
     return Fit(
         line=line,
         window_starts_s=starts,
-        nats=_judged(calibration.margins(likeness), nats[best], calibration, window_weight),
+        nats=judged * _news(vectors, judged, calibration, window_weight),
         likeness=likeness,
         reference_starts_s=plane.reference_start_s + column * plane.reference_hop_s,
-        vectors=np.concatenate([plane.vectors, np.zeros_like(plane.vectors[:1])])[column],
+        vectors=vectors,
     )
 
 
@@ -276,6 +278,19 @@ def _judged(margins: Floats, hopeful: Floats, calibration: Calibration, window_w
         for nats in calibration.hypotheses
     ]
     return max(judged, key=lambda nats: best_segment(nats).evidence_nats)
+
+
+def _news(vectors: Vectors, nats: Floats, calibration: Calibration, window_weight: float) -> Floats:
+    """The share of what each window of a line says that the others have not said already, (W,).
+
+    The seconds (W, d) that a recording repeats are like the stream, rightly or not, all together: of a loop's turns
+    each says a part of what one of them would.
+    """
+    told = np.flatnonzero(nats > 0)
+    again = calibration.sameness(vectors @ vectors[told].T)
+    # Windows that overlap are alike as it is: that is what their weight is for.
+    again[np.abs(np.arange(len(nats))[:, np.newaxis] - told) * window_weight < 1.0] = 0.0
+    return np.asarray(1.0 / (1.0 + window_weight * again.sum(axis=1)), dtype=np.float64)
 
 
 def _columns(plane: Plane, origins_s: Floats, tempo_ratios: Floats) -> NDArray[np.intp]:

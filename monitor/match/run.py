@@ -9,7 +9,7 @@ from uuid import UUID
 import numpy as np
 
 from monitor.match.edge import place_edge
-from monitor.match.line import Fit, Floats, Line, best_segment
+from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, best_segment
 from monitor.match.score import Calibration, Likeness
 from monitor.types import Hit, Match, MatchState
 
@@ -18,6 +18,9 @@ from monitor.types import Hit, Match, MatchState
 COVERED_SHARE = 0.5
 #: Windows of one airing differ by so much.
 _FILLED_MARGIN = 0.1
+#: What hardly any station does must be the better shown, since it is sought in so many more places.
+_FAR_TEMPO_NATS = 2.0
+_TRANSPOSED_NATS = 3.0
 #: A candidate with less is not yet worth a record of its windows.
 _WORTH_KEEPING_NATS = 1.0
 
@@ -119,6 +122,12 @@ class Run:
             segment = best_segment(nats)
             self.first_s, self.last_s = float(starts[segment.first]), float(starts[segment.last])
             self.evidence_nats = segment.evidence_nats
+
+    @property
+    def belief_nats(self) -> float:
+        """The evidence, less what the run's tempo and its pitch are unlikely by."""
+        far = abs(self.line.tempo_ratio - 1.0) > NEAR_TEMPO_RATIO
+        return self.evidence_nats - far * _FAR_TEMPO_NATS - (self.reading != 0) * _TRANSPOSED_NATS
 
     def similarity(self) -> float:
         """Mean similarity along the airing."""

@@ -64,22 +64,25 @@ class Likeness:
 class Background:
     """What a similarity is measured against: common sounds are like many recordings, slow ones like many seconds.
 
-    The weights are those of a logistic regression of "same recording" against candidates that were not; bounds keep a
-    copy of the recording, or a recording that hardly changes, from hiding what is heard clearly.
+    The weights are those of a logistic regression of "same recording" against candidates that were not. What a beat
+    brings back after two hops counts as if it were beside: it is no news of one second. Bounds keep a copy of the
+    recording, or a recording that hardly changes, from hiding what is heard clearly.
     """
 
     offset: float
     rival_weight: float
     beside_weight: float
     around_weight: float
-    #: Bounds: of a catalog that is too small to tell how common a sound is, and of copies of the recording.
+    #: A catalog may be too small to tell how common a sound is: rivals count from here on.
     typical_rival: float
-    most_rival: float
     #: What stands for what is not known.
     typical_beside: float
     typical_around: float
     least: float
     most: float
+    #: Windows of one recording that are less alike are two sounds, those that are more alike one sound twice.
+    distinct: float
+    repeated: float
 
     def similarity(self, likeness: Likeness) -> NDArray[np.float64]:
         """The similarity at which the windows speak neither for nor against the recording."""
@@ -93,8 +96,8 @@ class Background:
         )
         expected = (
             self.offset
-            + self.rival_weight * np.clip(rival, self.typical_rival, self.most_rival)
-            + self.beside_weight * beside
+            + self.rival_weight * np.maximum(rival, self.typical_rival)
+            + self.beside_weight * np.maximum(beside, around)
             + self.around_weight * around
         )
         return np.asarray(np.clip(expected, self.least, self.most))
@@ -121,6 +124,13 @@ class Calibration:
     def margins(self, likeness: Likeness) -> NDArray[np.float64]:
         """What the maps are to be read at."""
         return likeness.own if self.background is None else likeness.own - self.background.similarity(likeness)
+
+    def sameness(self, similarity: NDArray[np.floating]) -> NDArray[np.float64]:
+        """How far windows of one recording that are so alike are one sound twice, 0 to 1; 0 where nobody measured."""
+        if self.background is None:
+            return np.zeros(similarity.shape)
+        distinct, repeated = self.background.distinct, self.background.repeated
+        return np.asarray(np.clip((similarity - distinct) / (repeated - distinct), 0.0, 1.0), dtype=np.float64)
 
     @property
     def hypotheses(self) -> tuple[NDArray[np.float64], ...]:

@@ -23,6 +23,8 @@ from monitor.training.measure import Catalog, copies, draw, embedded, on_line, t
 _QUERIES = 160
 _LENGTH_S = 5.0
 _DOUBTFUL = (0.5, 0.85)
+#: Chosen on rendered tunes of drum patterns, pads and arpeggios that no catalog held, and on the toolkit's queries.
+_DISTINCT, _REPEATED = 0.45, 0.85
 _STEPS = 60
 _RIDGE = 1e-6
 
@@ -69,6 +71,7 @@ def fit(heard: Sequence[Heard], candidates: Likeness) -> Background:
     samples, truths = [], []
     for likeness, truth in ((right, 1.0), (candidates, 0.0)):
         doubtful = (likeness.own > _DOUBTFUL[0]) & (likeness.own < _DOUBTFUL[1])
+        # Rivals that are as near as copies say nothing of how common a sound is.
         rival = np.clip(np.nan_to_num(likeness.rival, nan=typical_rival), typical_rival, most_rival)
         features = np.stack([likeness.own, rival, likeness.beside, likeness.around, np.ones_like(rival)], axis=-1)
         features = features[doubtful & ~np.isnan(features).any(axis=-1)]
@@ -81,11 +84,12 @@ def fit(heard: Sequence[Heard], candidates: Likeness) -> Background:
         beside_weight=-beside_weight / own,
         around_weight=-around_weight / own,
         typical_rival=float(typical_rival),
-        most_rival=float(most_rival),
         typical_beside=float(np.median(right.beside)),
         typical_around=float(np.median(right.around)),
         least=-np.inf,
         most=np.inf,
+        distinct=_DISTINCT,
+        repeated=_REPEATED,
     )
     # Bounds: what a fast and rare sound must reach all the same, and where what is heard clearly still stands out.
     low, high = np.quantile(background.similarity(clear), (0.25, 0.9))

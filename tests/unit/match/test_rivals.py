@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 
 from monitor.match.rivals import Rivals
 from monitor.match.score import Background, Likeness
@@ -50,11 +51,12 @@ BACKGROUND = Background(
     beside_weight=0.8,
     around_weight=0.1,
     typical_rival=0.6,
-    most_rival=0.75,
     typical_beside=0.5,
     typical_around=0.3,
     least=0.4,
     most=0.8,
+    distinct=0.4,
+    repeated=0.8,
 )
 
 
@@ -71,8 +73,14 @@ def test_common_and_slow_sounds_are_measured_against_more():
 
 
 def test_a_copy_of_the_recording_and_a_drone_hide_nothing_that_is_heard_clearly():
-    assert background(rival=0.99, beside=0.5) == background(rival=0.75, beside=0.5)
+    assert background(rival=0.99, beside=0.5) == 0.8
     assert background(rival=0.99, beside=0.99, around=0.99) == 0.8
+
+
+def test_what_a_beat_brings_back_after_two_hops_is_no_news():
+    assert background(rival=0.65, beside=-0.1, around=0.55) == pytest.approx(
+        background(rival=0.65, beside=0.55, around=0.55)
+    )
 
 
 def test_a_small_catalog_and_what_is_not_known_count_as_typical():
