@@ -65,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
         "--held-out", nargs="+", default=DEVELOPMENT, metavar="NAME", help="folders in neither catalog nor training"
     )
     parser.add_argument("--hours", type=float, default=24.0, help="of sound, shared out to the kinds as in 24")
+    parser.add_argument(
+        "--kinds", nargs="+", choices=tuple(SHARES_H), default=tuple(SHARES_H), help="in this run; kept for one of all"
+    )
     parser.add_argument("--pieces", type=int, default=LEAST_PIECES, help="references; rendered tunes fill it up")
     parser.add_argument("--padded", type=int, metavar="WINDOWS", help="the same again against a catalog of so many")
     parser.add_argument("--only-padded", action="store_true", help="leave the catalog that is not padded out")
@@ -155,7 +158,7 @@ async def _pad(args: argparse.Namespace, name: str, windows: int, music: Sequenc
 async def _run(args: argparse.Namespace, name: str, twin: Twin, pieces: Sequence[Path]) -> dict[str, Any]:
     say(f"listening to {args.hours:g} h against {len(twin.references)} references")
     began_s = time.perf_counter()
-    chosen = sounds.strangers(args.audio, packages=args.held_out, hours=args.hours, seed=args.seed)
+    chosen = sounds.strangers(args.audio, packages=args.held_out, hours=args.hours, kinds=args.kinds, seed=args.seed)
     kept = args.work / f"heard-{name}-{args.seed}-{args.hours:g}-{twin.model_id}.jsonl"
     heard = await listening.listen(twin, chosen, kept)
     windows = sum(reference.windows for reference in twin.references.values())

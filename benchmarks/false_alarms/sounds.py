@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import wave
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -52,8 +52,10 @@ class Sound:
     make: Callable[[Path], None]
 
 
-def strangers(audio: Path, *, packages: Sequence[str], hours: float, seed: int) -> Iterator[Sound]:
-    """All sounds of a run of `hours`, kind after kind. A kind that has too little gives what it has."""
+def strangers(
+    audio: Path, *, packages: Sequence[str], hours: float, kinds: Collection[str], seed: int
+) -> Iterator[Sound]:
+    """All sounds of these kinds of a run of `hours`, kind after kind. A kind that has too little gives what it has."""
     made = {
         "music": _music(audio, packages, seed),
         "tunes": _tunes(seed),
@@ -61,6 +63,8 @@ def strangers(audio: Path, *, packages: Sequence[str], hours: float, seed: int) 
         "noise": _noise(audio, packages, seed),
     }
     for kind, share_h in SHARES_H.items():
+        if kind not in kinds:
+            continue
         wanted_s = share_h * 3600 * hours / 24
         for sound in made[kind]:
             yield sound
