@@ -109,6 +109,8 @@ class Fingerprint:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        # The runtime's own pool keeps for ever what the largest batch so far took; without it nothing is slower.
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
         onnxruntime.disable_telemetry_events()
         self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
 
