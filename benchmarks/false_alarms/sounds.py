@@ -133,6 +133,8 @@ def _voices(audio: Path, seed: int) -> Iterator[Sound]:
         path
         for path in sorted(audio.rglob("*"))
         if path.suffix.lower() in _SUFFIXES and any(word in f"/{path.relative_to(audio)}" for word in _VOICE_WORDS)
+        # What is long enough to be taken for music may be a reference.
+        if not (is_music(path) and length_s(path) >= SHORTEST_S)
     ]
     order = np.random.default_rng([seed, 3]).permutation(len(files))
     batches = _batches([files[index] for index in order])
