@@ -86,13 +86,13 @@ def fit(heard: Sequence[Heard], candidates: Likeness) -> Background:
         typical_rival=float(typical_rival),
         typical_beside=float(np.median(right.beside)),
         typical_around=float(np.median(right.around)),
-        least=-np.inf,
-        most=np.inf,
+        least=0.0,
+        most=1.0,
         distinct=_DISTINCT,
         repeated=_REPEATED,
     )
     # Bounds: what a fast and rare sound must reach all the same, and where what is heard clearly still stands out.
-    low, high = np.quantile(background.similarity(clear), (0.25, 0.9))
+    low, high = np.quantile(background.expected(clear), (0.25, 0.9))
     return dataclasses.replace(background, least=float(low), most=float(high))
 
 

@@ -83,6 +83,11 @@ def test_what_a_beat_brings_back_after_two_hops_is_no_news():
     )
 
 
+def test_however_sharp_a_sound_is_what_is_as_near_to_another_recording_is_no_news():
+    sharp = [background(rival=rival, beside=-0.5, around=-0.5) for rival in (0.6, 0.7, 0.8, 0.9)]
+    assert sharp == pytest.approx([0.4, 0.6, 0.8, 0.8])
+
+
 def test_a_small_catalog_and_what_is_not_known_count_as_typical():
     assert (
         background(rival=0.2, beside=0.5) == background(rival=0.6, beside=0.5) == background(rival=np.nan, beside=0.5)
