@@ -44,7 +44,7 @@ _MOST_QUERIES = 256
 #: Where so many windows wait, more go into one search: it costs little more.
 _MUCH = 1024
 _MOST_OF_MUCH = 1024
-#: A window waits for who asks so long at most; the second is for where `_MOST_QUERIES` wait.
+#: A window waits for who asks so long at most, less where `_MOST_QUERIES` wait, and not at all where `_MUCH` do.
 _COURTESY_S, _HURRIED_COURTESY_S = 0.05, 0.01
 _REFRESH_S = 2.0
 #: So often, at most, the log is told that windows are lost.
@@ -369,7 +369,7 @@ class Pipeline:
                 near = next(found) if isinstance(item, Embedded) and item.readings is not None else []
                 for event in await self._align(lane, item, near):
                     await self._put(lane, event)
-                await self._courtesy.give_way(_COURTESY_S if len(lane.queue) < _MOST_QUERIES else _HURRIED_COURTESY_S)
+                await self._courtesy.give_way(_patience_s(len(lane.queue)))
         for tracker in lane.trackers.values():
             for event in tracker.aligner.flush(interrupted=True):
                 await self._put(lane, event)
@@ -480,6 +480,12 @@ class Pipeline:
     ) -> None:
         self._metrics.queue_capacity.labels(name).set(queue.capacity)
         self._metrics.queue_length.labels(name).set_function(lambda: float(len(queue)))
+
+
+def _patience_s(waiting: int) -> float:
+    if waiting >= _MUCH:
+        return 0.0
+    return _COURTESY_S if waiting < _MOST_QUERIES else _HURRIED_COURTESY_S
 
 
 def _plainly(embedder: Embedder) -> Callable[[Samples], Vectors]:
