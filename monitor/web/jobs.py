@@ -189,6 +189,7 @@ class Jobs:
     async def cancel(self, job: Job) -> None:
         """The job does no more; what it has loaded stays."""
         if job.state is JobState.QUEUED:
+            job.state = JobState.CANCELLED  # nobody begins it now
             await self._end(job, JobState.CANCELLED)
         elif job.loading is not None:
             job.loading.cancel()
@@ -237,6 +238,12 @@ class Jobs:
         await self._loader(job.catalog).add(job.items, on_progress=told)
 
     async def _end(self, job: Job, state: JobState) -> None:
+        # Who is told of the end finds nothing that the job leaves behind.
+        if job.directory is not None:
+            with suppress(MonitorError):  # what is left then, the next start removes
+                await discard(job.directory, [item.path for item in job.items], self._register)
+                if any(result.status is LoadStatus.REPLACED for result in job.results.values()):
+                    await self.clear_leftovers()
         job.state, job.ended_s = state, time.time()
         job.ended.set()
         self._on_change(job.report())
@@ -245,11 +252,6 @@ class Jobs:
             *(job.job_id, state, len(job.results), len(job.items)),
             extra={"action": "job_ended", "job_id": job.job_id, "state": state},
         )
-        if job.directory is not None:
-            with suppress(MonitorError):  # what is left then, the next start removes
-                await discard(job.directory, [item.path for item in job.items], self._register)
-                if any(result.status is LoadStatus.REPLACED for result in job.results.values()):
-                    await self.clear_leftovers()
 
     async def clear_leftovers(self) -> None:
         """Uploaded files that no reference is played from are gone, but those of jobs to come."""
