@@ -191,7 +191,8 @@ class Courier:
     async def run(self) -> None:
         """Deliver until cancelled."""
         async with self._client as client:
-            while True:
+            # A library that is cancelled while its connection fails may raise the failure and forget the cancellation.
+            while not _is_cancelled():
                 self._awake.clear()
                 try:
                     wait_s = await self._step(client)
@@ -206,6 +207,7 @@ class Courier:
                     wait_s = self._poll_s
                 if wait_s > 0:
                     await self._sleep(wait_s)
+        raise asyncio.CancelledError
 
     async def _step(self, client: httpx.AsyncClient) -> float:
         """Do what is due first; returns for how many seconds nothing else is."""
@@ -327,6 +329,11 @@ class Courier:
     def _words(self, action: str, reason: DeliveryReason | None = None) -> dict[str, str]:
         words = {"action": action, "endpoint": self.endpoint.name}
         return words if reason is None else words | {"reason": reason.value}
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _jittered(wait_s: float) -> float:

@@ -35,7 +35,7 @@ from benchmarks.faults.receiver import (
 )
 from monitor.alert.attempt import Endpoint
 from monitor.alert.delivery import Deliverer
-from monitor.errors import ConfigError, DeliveryReason
+from monitor.errors import ConfigError, DeliveryError, DeliveryReason
 from monitor.record.endpoints import Endpoints
 from monitor.record.outbox import Outbox
 from monitor.record.rows import DeliveryState
@@ -475,3 +475,25 @@ async def test_killed_again_and_again_each_delivery_arrives_in_order_with_its_id
 
 async def _all_delivered(outbox: Outbox) -> bool:
     return not await outbox.pending()
+
+
+async def test_it_ends_though_a_library_answers_its_cancellation_with_an_error_of_its_own(
+    receiver: Receiver, record: Record, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def forgetful(*_args: object, **_kwargs: object) -> int:
+        begun.set()
+        try:
+            return await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise DeliveryError(DeliveryReason.REFUSED, "the connection is refused") from None
+
+    monkeypatch.setattr("monitor.alert.delivery.post", forgetful)
+    desk = endpoint(receiver.url)
+    await record(1, desk)
+    deliverer = run(desk)
+    await asyncio.wait_for(begun.wait(), 10)
+    task = deliverer_tasks[deliverer]
+    task.cancel()
+    assert await asyncio.wait({task}, timeout=10) == ({task}, set())
