@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--kinds", nargs="+", choices=tuple(SHARES_H), default=tuple(SHARES_H), help="in this run; kept for one of all"
     )
+    parser.add_argument("--only-kept", action="store_true", help="print what earlier runs have heard, and hear no more")
     parser.add_argument("--pieces", type=int, default=LEAST_PIECES, help="references; rendered tunes fill it up")
     parser.add_argument("--padded", type=int, metavar="WINDOWS", help="the same again against a catalog of so many")
     parser.add_argument("--only-padded", action="store_true", help="leave the catalog that is not padded out")
@@ -158,9 +159,12 @@ async def _pad(args: argparse.Namespace, name: str, windows: int, music: Sequenc
 async def _run(args: argparse.Namespace, name: str, twin: Twin, pieces: Sequence[Path]) -> dict[str, Any]:
     say(f"listening to {args.hours:g} h against {len(twin.references)} references")
     began_s = time.perf_counter()
-    chosen = sounds.strangers(args.audio, packages=args.held_out, hours=args.hours, kinds=args.kinds, seed=args.seed)
     kept = args.work / f"heard-{name}-{args.seed}-{args.hours:g}-{twin.model_id}.jsonl"
-    heard = await listening.listen(twin, chosen, kept)
+    if args.only_kept:
+        heard = list(listening.read(kept))
+    else:
+        wanted = {"hours": args.hours, "kinds": args.kinds, "seed": args.seed}
+        heard = await listening.listen(twin, sounds.strangers(args.audio, packages=args.held_out, **wanted), kept)
     windows = sum(reference.windows for reference in twin.references.values())
     own = [path for path in pieces if not _is_rendered(path)]
     return {

@@ -39,7 +39,7 @@ class Heard:
 
 async def listen(twin: Twin, sounds: Iterable[Sound], kept: Path) -> list[Heard]:
     """Each sound once; those that `kept` (JSON lines) already has are not listened to again."""
-    known = {heard.name: heard for heard in _read(kept)}
+    known = {heard.name: heard for heard in read(kept)}
     every: list[Heard] = []
     for sound in sounds:
         if sound.name not in known:
@@ -84,7 +84,8 @@ def _is_copy(row: Row, path: Path, twin: Twin) -> bool:
     return bool(len(heard) and len(known)) and shares_audio(reduced(heard, RATE_HZ), reduced(known, RATE_HZ))
 
 
-def _read(kept: Path) -> Iterator[Heard]:
+def read(kept: Path) -> Iterator[Heard]:
+    """What earlier runs have heard."""
     if not kept.is_file():
         return
     for line in kept.read_text(encoding="utf-8").splitlines():
