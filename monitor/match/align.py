@@ -39,7 +39,8 @@ _FAR_STEP_RATIO = 0.03
 _SHIFTS_HOPS = np.array([0.0, -0.5, 0.5, -1.0, 1.0])
 #: A candidate is judged on so much of the look-back; all of it once it is a match, which finds its true start.
 _CANDIDATE_LOOK_BACK_S = 14.0
-#: Nearly all candidates come to nothing: one with less evidence than this is looked at every so many windows only.
+#: Nearly all candidates come to nothing: one with less evidence than this, or beside a match that is followed, is
+#: looked at every so many windows only.
 _DULL_NATS = 1.0
 _DULL_WINDOWS = 3
 #: What a match is again that an interruption of listening had ended.
@@ -174,7 +175,7 @@ class Aligner:
             self._heard_from_s = start_s
         self._now_s = start_s
         self._rivals.hear(start_s, neighbours)
-        #: How like the stream is to where a confirmed match of a reference is: elsewhere it only resembles itself.
+        # How like the stream is to where a confirmed match of a reference is: elsewhere it only resembles itself.
         followed: dict[str, float] = {}
         for hit, nats in self._suspicion.hear(start_s, neighbours):
             explaining = [run for run in self._runs if self._explains(run, hit)]
@@ -201,7 +202,9 @@ class Aligner:
         ]
 
     def _is_dull(self, run: Run, *, beside: bool, told: bool) -> bool:
-        """Whether so little speaks for a candidate, after its second window, that the next ones can wait."""
+        """Whether a candidate's next windows can wait, after its second: little speaks for it, or it is `beside` a
+        match that is followed. Without one none waits of a reference that was `told` of.
+        """
         if self._now_s - run.born_s < 1.5 * self._hop_s:
             return False
         if not beside and (told or run.evidence_nats >= _DULL_NATS):

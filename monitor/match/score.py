@@ -87,26 +87,21 @@ class Background:
     def similarity(self, likeness: Likeness) -> NDArray[np.float64]:
         """The similarity at which the windows speak neither for nor against the recording."""
         # However sharp a sound is: where another recording is as near as `most`, so must this one be.
-        rival = np.maximum(self._known(likeness.rival, self.typical_rival), self.typical_rival)
+        rival = np.fmax(likeness.rival, self.typical_rival)
         common = np.minimum((rival - self.typical_rival) / (self.most - self.typical_rival), 1.0)
         least = self.least + common * (self.most - self.least)
-        return np.asarray(np.minimum(np.maximum(self.expected(likeness), least), self.most))
+        return np.asarray(np.clip(self.expected(likeness), least, self.most))
 
     def expected(self, likeness: Likeness) -> NDArray[np.float64]:
         """As `similarity`, without bounds."""
-        rival = self._known(likeness.rival, self.typical_rival)
-        beside = self._known(likeness.beside, self.typical_beside)
-        around = self._known(likeness.around, self.typical_around)
+        beside = np.where(np.isnan(likeness.beside), self.typical_beside, likeness.beside)
+        around = np.where(np.isnan(likeness.around), self.typical_around, likeness.around)
         return np.asarray(
             self.offset
-            + self.rival_weight * np.maximum(rival, self.typical_rival)
+            + self.rival_weight * np.fmax(likeness.rival, self.typical_rival)
             + self.beside_weight * np.maximum(beside, around)
             + self.around_weight * around
         )
-
-    @staticmethod
-    def _known(found: NDArray[np.float64], typical: float) -> NDArray[np.float64]:
-        return np.where(np.isnan(found), typical, found)
 
 
 @dataclass(frozen=True, kw_only=True)

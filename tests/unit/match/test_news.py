@@ -9,7 +9,7 @@ import pytest
 
 from monitor.match.line import fit_line, make_plane
 from monitor.match.score import Background
-from tests.unit.match.simulation import CALIBRATION, HOP_S, WINDOW_S, Recording, unit
+from tests.unit.match.simulation import CALIBRATION, HOP_S, WINDOW_S, Catalog, Recording
 
 BACKGROUND = Background(
     offset=0.0,
@@ -26,15 +26,9 @@ BACKGROUND = Background(
 )
 
 
-def vectors_of(piece: Recording, length_s: float) -> np.ndarray:
-    starts = np.arange(0.0, length_s - WINDOW_S, HOP_S)
-    inside = np.arange(0.0, WINDOW_S, 0.1)
-    return unit(np.stack([piece.latent(start + inside).mean(axis=0) for start in starts]))
-
-
 def evidence(piece: Recording, *, calibration) -> float:
-    vectors = vectors_of(piece, 16.0)
-    starts = np.arange(len(vectors)) * HOP_S
+    catalog = Catalog({"piece": piece})
+    starts, vectors = catalog.starts["piece"], catalog.vectors["piece"]
     plane = make_plane(
         reference_id="piece",
         window_starts_s=starts,
@@ -57,7 +51,7 @@ def evidence(piece: Recording, *, calibration) -> float:
 
 
 def loop(*, length_s: float) -> Recording:
-    piece = Recording(seed=1, duration_s=20.0)
+    piece = Recording(seed=1, duration_s=16.0)
     size = round(length_s * 10)
     piece._latent = np.resize(piece._latent[:size], piece._latent.shape)
     return piece
@@ -65,17 +59,17 @@ def loop(*, length_s: float) -> Recording:
 
 def test_the_turns_of_a_loop_say_little_more_than_one_of_them():
     calibration = dataclasses.replace(CALIBRATION, background=BACKGROUND)
-    varied = evidence(Recording(seed=1, duration_s=20.0), calibration=calibration)
+    varied = evidence(Recording(seed=1, duration_s=16.0), calibration=calibration)
     assert evidence(loop(length_s=4.0), calibration=calibration) < 0.6 * varied
     assert evidence(loop(length_s=2.0), calibration=calibration) < 0.4 * varied
 
 
 def test_what_never_comes_again_is_all_news():
     measured = dataclasses.replace(CALIBRATION, background=BACKGROUND)
-    varied = Recording(seed=1, duration_s=20.0)
+    varied = Recording(seed=1, duration_s=16.0)
     assert evidence(varied, calibration=measured) == pytest.approx(evidence(varied, calibration=CALIBRATION), rel=0.02)
 
 
 def test_nothing_is_discounted_for_a_model_whose_likeness_nobody_measured():
-    plain = evidence(Recording(seed=1, duration_s=20.0), calibration=CALIBRATION)
+    plain = evidence(Recording(seed=1, duration_s=16.0), calibration=CALIBRATION)
     assert evidence(loop(length_s=4.0), calibration=CALIBRATION) == pytest.approx(plain, rel=0.02)
