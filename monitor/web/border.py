@@ -58,6 +58,11 @@ class Border:
 
         headers = Headers(scope=scope)
         body = _Body(receive, headers)
+        host = headers.get("host", "")
+        app = self._app
+        if self._hosts is not None and not names_this_machine(host) and _name(host) not in self._hosts:
+            said = "this daemon listens to this machine alone; ask by the name localhost, or list yours in http.hosts"
+            app = problem(421, said)
         question = self._courtesy.asked()
 
         async def answer(message: Message) -> None:
@@ -74,13 +79,8 @@ class Border:
                 message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
-        host = headers.get("host", "")
-        if self._hosts is not None and not names_this_machine(host) and _name(host) not in self._hosts:
-            said = "this daemon listens to this machine alone; ask by the name localhost, or list yours in http.hosts"
-            await problem(421, said)(scope, body.receive, answer)
-            return
         try:
-            await self._app(scope, body.receive, answer)
+            await app(scope, body.receive, answer)
         finally:
             self._courtesy.answered(question)
 
