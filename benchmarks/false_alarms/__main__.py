@@ -66,7 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--hours", type=float, default=24.0, help="of sound, shared out to the kinds as in 24")
     parser.add_argument(
-        "--kinds", nargs="+", choices=tuple(SHARES_H), default=tuple(SHARES_H), help="in this run; kept for one of all"
+        "--kinds",
+        nargs="+",
+        choices=tuple(SHARES_H),
+        default=tuple(SHARES_H),
+        help="only these, as one of several runs side by side; `--only-kept` prints them together",
     )
     parser.add_argument("--only-kept", action="store_true", help="print what earlier runs have heard, and hear no more")
     parser.add_argument("--pieces", type=int, default=LEAST_PIECES, help="references; rendered tunes fill it up")
@@ -157,12 +161,14 @@ async def _pad(args: argparse.Namespace, name: str, windows: int, music: Sequenc
 
 
 async def _run(args: argparse.Namespace, name: str, twin: Twin, pieces: Sequence[Path]) -> dict[str, Any]:
-    say(f"listening to {args.hours:g} h against {len(twin.references)} references")
     began_s = time.perf_counter()
     kept = args.work / f"heard-{name}-{args.seed}-{args.hours:g}-{twin.model_id}.jsonl"
     if args.only_kept:
+        if not kept.is_file():
+            raise InputError(f"{kept} is not there: no earlier run of this seed, these hours and this model was begun")
         heard = list(listening.read(kept))
     else:
+        say(f"listening to {args.hours:g} h against {len(twin.references)} references")
         wanted = {"hours": args.hours, "kinds": args.kinds, "seed": args.seed}
         heard = await listening.listen(twin, sounds.strangers(args.audio, packages=args.held_out, **wanted), kept)
     windows = sum(reference.windows for reference in twin.references.values())
