@@ -39,7 +39,10 @@ _DAY_H = 24.0
 
 def main() -> int:
     """Load, listen, print."""
-    args = _parser().parse_args()
+    parser = _parser()
+    args = parser.parse_args()
+    if not args.audio.is_dir():
+        parser.error(f"{args.audio} is no folder: give one that holds a folder of music for each package")
     args.work.mkdir(parents=True, exist_ok=True)
     # The embedded servers' user must be able to pass.
     args.work.chmod(0o711)
