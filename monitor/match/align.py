@@ -103,6 +103,8 @@ class Aligner:
         self._rivals = Rivals(look_back_s=options.look_back_s)
         self._suspicion = Suspicion(rivals=self._rivals, calibration=calibration, hop_s=hop_s)
         self._now_s = -np.inf
+        #: Of each recording the window after the latest match that is over: what came before is told.
+        self._over_s: dict[str, float] = {}
         #: Where the latest span began that followed unheard audio; clocks before and after may disagree.
         self._gap_end_s = -np.inf
         #: The first window of what was heard without interruption.
@@ -219,7 +221,7 @@ class Aligner:
             reference_id=run.reference_id,
             start_s=start_s,
             end_s=end_s,
-            since_s=self._now_s - _CANDIDATE_LOOK_BACK_S if run.state is None else -np.inf,
+            since_s=max(run.since_s, self._now_s - _CANDIDATE_LOOK_BACK_S if run.state is None else -np.inf),
             reading=run.reading,
         )
 
@@ -276,6 +278,7 @@ class Aligner:
             if run.state is not None and not run.interrupted
         ]
         self._runs.clear()
+        self._over_s.clear()
         self._suspicion.forget()
         return events
 
@@ -285,6 +288,7 @@ class Aligner:
             self._event(run, changed=False) for run in self._runs if run.state is not None and not run.interrupted
         ]
         self._runs.clear()
+        self._over_s.clear()
         self._suspicion.forget()
         return events
 
@@ -323,6 +327,7 @@ class Aligner:
                 reading=hit.reading,
                 line=Line(origin_s=hit.window_start_s - hit.reference_start_s, tempo_ratio=1.0),
                 born_s=hit.window_start_s,
+                since_s=self._over_s.get(hit.reference_id, -np.inf),
                 first_s=hit.window_start_s,
                 last_s=hit.window_start_s,
                 evidence_nats=max(nats * self._weight, 0.0),
@@ -494,8 +499,18 @@ class Aligner:
         if self._is_over(run):
             yield self._close(run)
             self._runs.remove(run)
+            self._spend(run)
         elif run.last_s - run.told_s >= _UPDATE_S:
             yield self._event(run, changed=False)
+
+    def _spend(self, run: Run) -> None:
+        """What a match has told, now that it is over, is no evidence of another airing of its recording."""
+        oldest_s = self._now_s - self.options.look_back_s
+        self._over_s = {name: over_s for name, over_s in self._over_s.items() if over_s >= oldest_s}
+        over_s = self._over_s[run.reference_id] = run.last_s + self._hop_s / 2
+        for other in self._runs:
+            if other.state is None and other.reference_id == run.reference_id:
+                other.since_s = max(other.since_s, over_s)
 
     def _is_over(self, run: Run) -> bool:
         waited_s = self._now_s - run.last_s

@@ -35,6 +35,8 @@ class Run:
     #: Stream times of the first and last window of the segment with the largest evidence.
     first_s: float
     last_s: float
+    #: Windows before this were told of by an earlier match of the recording.
+    since_s: float = -np.inf
     #: The pitch at which the stream is read, as the embedder numbers its readings.
     reading: int = 0
     #: Evidence of windows that have left the look-back, and of the best segment in all.

@@ -135,6 +135,14 @@ def test_a_piece_that_repeats_itself_is_one_row_while_it_plays():
         assert abs(found[0].match.end_s - 70) <= 1.5
 
 
+@pytest.mark.parametrize(("after_s", "length_s"), [(10.5, 1.2), (11.0, 1.2), (11.5, 2.5)])
+def test_an_airing_that_has_ended_is_not_told_again_for_a_sound_on_its_line(catalog, after_s, length_s):
+    airing = Airing("piece-07", 5.0, 20.0, 15.0)
+    echo = Airing("piece-07", 20.0 + after_s, 35.0 + after_s, length_s, gain=0.8)
+    events = Listener(catalog).run(windows(catalog, [airing, echo], until_s=45, noise=0.5, seed=22))
+    one_row_each(events, [airing])
+
+
 @pytest.mark.parametrize("likeness", [0.5, 0.8])
 @pytest.mark.parametrize("aired", ["original", "remix"])
 def test_of_two_versions_of_a_piece_the_nearer_has_the_row(aired, likeness):
