@@ -178,7 +178,7 @@ def fit_line(
     """
     starts = plane.window_starts_s
     hopeful = calibration.hypotheses[-1]
-    weighed = calibration.interpolate(calibration.margins(_everywhere(plane, rivals)), hopeful) * window_weight
+    weighed = calibration.weigh(_everywhere(plane, rivals), hopeful) * window_weight
     # One more column stands for "the reference has no such second": the airing cannot be there.
     absent = np.full((len(starts), 1), float(hopeful[0]) * window_weight)
     padded = np.concatenate([weighed, absent], axis=1)
@@ -198,7 +198,7 @@ def fit_line(
     column = columns[best]
     vectors = np.concatenate([plane.vectors, np.zeros_like(plane.vectors[:1])])[column]
     likeness = _along_line(plane, line, rivals)
-    judged = _judged(calibration.margins(likeness), nats[best], calibration, window_weight)
+    judged = _judged(likeness, nats[best], calibration, window_weight)
     return Fit(
         line=line,
         window_starts_s=starts,
@@ -267,15 +267,14 @@ def between(lower: Floats, upper: Floats, part: Floats, neighbours: Floats) -> F
     return np.asarray(np.clip(mixed, -1.0, 1.0))
 
 
-def _judged(margins: Floats, hopeful: Floats, calibration: Calibration, window_weight: float) -> Floats:
+def _judged(likeness: Likeness, hopeful: Floats, calibration: Calibration, window_weight: float) -> Floats:
     """The nats of a line's windows under the hypothesis that explains them best.
 
     `hopeful` are the nats by which the line was found: windows that are settled, or beyond the reference, keep them.
     """
-    fixed = np.isnan(margins) | (hopeful == 0.0)
+    fixed = np.isnan(likeness.own) | (hopeful == 0.0)
     judged = [
-        np.where(fixed, hopeful, calibration.interpolate(margins, nats) * window_weight)
-        for nats in calibration.hypotheses
+        np.where(fixed, hopeful, calibration.weigh(likeness, nats) * window_weight) for nats in calibration.hypotheses
     ]
     return max(judged, key=lambda nats: best_segment(nats).evidence_nats)
 

@@ -83,6 +83,15 @@ class Background:
     #: Windows of one recording that are less alike are two sounds, those that are more alike one sound twice.
     distinct: float
     repeated: float
+    #: What is so much nearer than any rival says more than a histogram can show that hardly ever saw it: beyond this
+    #: lead so many nats for each unit of similarity.
+    lead: float
+    lead_nats: float
+
+    def beyond_doubt(self, likeness: Likeness) -> NDArray[np.float64]:
+        """The nats that windows say by their lead; 0 where nothing was heard."""
+        lead = likeness.own - np.fmax(likeness.rival, self.typical_rival)
+        return np.asarray(np.nan_to_num(np.clip(lead - self.lead, 0.0, None) * self.lead_nats))
 
     def similarity(self, likeness: Likeness) -> NDArray[np.float64]:
         """The similarity at which the windows speak neither for nor against the recording."""
@@ -143,6 +152,11 @@ class Calibration:
         found = np.asarray(np.interp(similarity, self.similarities, nats))
         found[np.isnan(similarity)] = 0.0
         return found
+
+    def weigh(self, likeness: Likeness, nats: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the windows say by the map `nats`, of the likeness' shape; 0 where nothing was heard."""
+        found = self.interpolate(self.margins(likeness), nats)
+        return found if self.background is None else found + self.background.beyond_doubt(likeness)
 
     def log_likelihood_ratio(self, similarity: NDArray[np.floating]) -> NDArray[np.float64]:
         """Nats for "same recording" against "anything else", shape as given."""

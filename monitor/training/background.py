@@ -25,6 +25,9 @@ _LENGTH_S = 5.0
 _DOUBTFUL = (0.5, 0.85)
 #: Chosen on rendered tunes of drum patterns, pads and arpeggios that no catalog held, and on the toolkit's queries.
 _DISTINCT, _REPEATED = 0.45, 0.85
+#: Of 233,000 windows of candidates, on 6.2 hours of tunes and music that no catalog held, 319 led their rivals by 0.1,
+#: 67 by 0.15, 9 by 0.2, one by 0.25: two nats for each 0.05. Most windows of clear airings lead by 0.3 and more.
+_LEAD, _LEAD_NATS = 0.15, 40.0
 _STEPS = 60
 _RIDGE = 1e-6
 
@@ -90,6 +93,8 @@ def fit(heard: Sequence[Heard], candidates: Likeness) -> Background:
         most=1.0,
         distinct=_DISTINCT,
         repeated=_REPEATED,
+        lead=_LEAD,
+        lead_nats=_LEAD_NATS,
     )
     # Bounds: what a fast and rare sound must reach all the same, and where what is heard clearly still stands out.
     low, high = np.quantile(background.expected(clear), (0.25, 0.9))

@@ -23,6 +23,8 @@ BACKGROUND = Background(
     most=0.0,
     distinct=0.45,
     repeated=0.85,
+    lead=0.0,
+    lead_nats=0.0,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from monitor.match.rivals import Rivals
 from monitor.match.score import Background, Likeness
 from monitor.types import Neighbour
+from tests.unit.match.simulation import CALIBRATION
 
 
 def near(reference_id: str, similarity: float, reading: int = 0) -> Neighbour:
@@ -57,6 +59,8 @@ BACKGROUND = Background(
     most=0.8,
     distinct=0.4,
     repeated=0.8,
+    lead=0.2,
+    lead_nats=40.0,
 )
 
 
@@ -94,3 +98,22 @@ def test_a_small_catalog_and_what_is_not_known_count_as_typical():
     )
     assert background(rival=0.65, beside=np.nan) == background(rival=0.65, beside=0.5)
     assert background(rival=0.6, beside=0.0) == 0.4
+
+
+@pytest.mark.parametrize(
+    ("own", "rival", "nats"),
+    [
+        (0.95, 0.7, 2.0),
+        (0.95, 0.8, 0.0),  # much else sounds nearly so
+        (0.95, 0.3, 6.0),  # in a small catalog: as if there were typical rivals
+        (0.95, math.nan, 6.0),
+        (math.nan, 0.7, 0.0),
+    ],
+)
+def test_what_is_far_nearer_than_any_rival_is_beyond_doubt(own, rival, nats):
+    one = np.array([math.nan])
+    likeness = Likeness(own=np.array([own]), rival=np.array([rival]), beside=one, around=one)
+    calibration = dataclasses.replace(CALIBRATION, background=BACKGROUND)
+    assert BACKGROUND.beyond_doubt(likeness) == pytest.approx(nats)
+    plain = calibration.interpolate(calibration.margins(likeness), calibration.nats)
+    assert calibration.weigh(likeness, calibration.nats) == pytest.approx(plain + nats)
