@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from monitor.errors import ConfigError
 from monitor.match.edge import Slope
 
-#: A window can say at most so much: one perfect window is never a match, one lost window never ends one.
+#: Histograms can say at most so much of a window: one perfect window is never a match, one lost window never ends one.
 MOST_FOR_NATS = 8.0
 MOST_AGAINST_NATS = -1.5
 #: Evidence at which a run is told of, and at which it is believed, where the configuration gives no other.
