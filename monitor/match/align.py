@@ -103,7 +103,7 @@ class Aligner:
         self._rivals = Rivals(look_back_s=options.look_back_s)
         self._suspicion = Suspicion(rivals=self._rivals, calibration=calibration, hop_s=hop_s)
         self._now_s = -np.inf
-        #: Of each recording the window after the latest match that is over: what came before is told.
+        #: Of each recording, where its latest match that is over ends: what lies before has been told.
         self._over_s: dict[str, float] = {}
         #: Where the latest span began that followed unheard audio; clocks before and after may disagree.
         self._gap_end_s = -np.inf

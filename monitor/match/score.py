@@ -90,13 +90,13 @@ class Background:
 
     def beyond_doubt(self, likeness: Likeness) -> NDArray[np.float64]:
         """The nats that windows say by their lead; 0 where nothing was heard."""
-        lead = likeness.own - np.fmax(likeness.rival, self.typical_rival)
-        return np.asarray(np.nan_to_num(np.clip(lead - self.lead, 0.0, None) * self.lead_nats))
+        lead = likeness.own - self._rival(likeness)
+        return np.asarray(np.fmax(lead - self.lead, 0.0) * self.lead_nats)
 
     def similarity(self, likeness: Likeness) -> NDArray[np.float64]:
         """The similarity at which the windows speak neither for nor against the recording."""
         # However sharp a sound is: where another recording is as near as `most`, so must this one be.
-        rival = np.fmax(likeness.rival, self.typical_rival)
+        rival = self._rival(likeness)
         common = np.minimum((rival - self.typical_rival) / (self.most - self.typical_rival), 1.0)
         least = self.least + common * (self.most - self.least)
         return np.asarray(np.clip(self.expected(likeness), least, self.most))
@@ -107,10 +107,13 @@ class Background:
         around = np.where(np.isnan(likeness.around), self.typical_around, likeness.around)
         return np.asarray(
             self.offset
-            + self.rival_weight * np.fmax(likeness.rival, self.typical_rival)
+            + self.rival_weight * self._rival(likeness)
             + self.beside_weight * np.maximum(beside, around)
             + self.around_weight * around
         )
+
+    def _rival(self, likeness: Likeness) -> NDArray[np.float64]:
+        return np.asarray(np.fmax(likeness.rival, self.typical_rival))
 
 
 @dataclass(frozen=True, kw_only=True)
