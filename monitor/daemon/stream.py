@@ -38,6 +38,8 @@ _GAP_EVERY_S = 10.0
 _BURST_S = 30.0
 #: A jump of the stream's axis up to this is no gap: reconnects overlap or abut within it.
 _ABUTS_S = 0.1
+#: Audio that is connected comes sooner than this: at the end, what is missing was not heard.
+_LATE_S = 5.0
 #: The clock leapt if it and the machine's steady one disagree by more than this since the source was anchored.
 _LEAP_S = 2.0
 
@@ -138,7 +140,12 @@ class Stream:
                 error = await self._listen(address)
                 await self._fail(error)
         except asyncio.CancelledError:
-            if self.status.state not in {StreamState.RECEIVING, StreamState.SILENT, StreamState.PAUSED}:
+            if self.status.state in {StreamState.RECEIVING, StreamState.SILENT}:
+                if self._heard_until_s is not None and self._now() - self._heard_until_s > _LATE_S:
+                    # A stall that nobody had time to notice.
+                    self._reasons = [(-math.inf, StreamReason.STALLED)]
+                    await self._close_gap(self._now())
+            elif self.status.state is not StreamState.PAUSED:
                 await self._close_gap(self._now())
             await self._turn(StreamState.STOPPED, reason=StreamReason.SHUTDOWN)
             await self._say_heard()

@@ -59,6 +59,8 @@ class Attempt:
     leap_s: float = 0.0
     follows_s: float = 0.0
     level: float = 0.1
+    #: How long it sends nothing, connected, before the daemon is stopped.
+    hangs_s: float = 0.0
     #: Back-off after it.
     wait_s: float = 0.0
 
@@ -128,6 +130,10 @@ class Radio:
             yield Chunk(start_s=start_s, samples=samples, sample_rate_hz=RATE, discontinuity=fresh)
             fresh, start_s = False, start_s + 1
             await asyncio.sleep(0)
+        if attempt.hangs_s:
+            self.now_s += attempt.hangs_s
+            self.task.cancel()
+            await asyncio.sleep(60)
         raise SourceError(attempt.reason, f"x: {attempt.reason}")
 
     async def wait(self, wait_s):
@@ -185,6 +191,13 @@ async def test_a_start_that_fails_at_first_was_shut_down_until_then():
 
 async def test_a_first_connection_that_works_at_once_has_no_gap():
     assert (await Radio(script=[Attempt(connect_s=3, audio_s=5)]).play()).log.gaps == []
+
+
+@pytest.mark.parametrize(("hangs_s", "gaps"), [(3, []), (14, [(110.0, 124.0, "stalled")])])
+async def test_a_stop_before_a_stall_is_noticed_tells_what_was_not_heard(hangs_s, gaps):
+    radio = await Radio(script=[Attempt(audio_s=10, hangs_s=hangs_s)]).play()
+    assert radio.log.gaps == gaps
+    assert radio.log.states[-1] is StreamState.STOPPED
 
 
 async def test_what_a_crash_left_open_on_a_paused_stream_is_told_of_time():
