@@ -28,8 +28,9 @@ SMALLEST_POWER = 1e-20
 #: Windows that go through the network at once: what they need fits a processor's cache, so that more take a third
 #: longer each, and memory stays flat.
 _BATCH_WINDOWS = 16
-#: The pitches at which a window is read, in steps of `FrontEnd.shift_bands`: as it is, then lower, then higher.
-_SHIFTS = (0, -1, 1)
+#: The pitches at which a window is read, in bands: as it is, then lower and higher (ratios of 1.09 and 1.19), so that
+#: up to a fifth either way at most 4.5 % is left for the network to bear.
+_SHIFTS_BANDS = (0, -2, 2, -4, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class FrontEnd:
     bands: int = 64
     low_hz: float = 250.0
     high_hz: float = 3900.0
-    #: Bands that a transposed reading is displaced by: the step between the pitches that a stream is read at.
+    #: Bands that a transposed reading may be displaced by.
     shift_bands: int = 4
 
     @property
@@ -73,16 +74,16 @@ class FrontEnd:
         weights = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(-self.shift_bands, self.bands)))
         return np.asarray(weights / weights.sum(axis=0), dtype=np.float32)
 
-    def pitch_ratio(self, shift: int) -> float:
-        """The transposition that a reading undoes, as a ratio of frequencies."""
-        return float((self.high_hz / self.low_hz) ** (self.shift_bands * shift / (self.bands - 1)))
+    def pitch_ratio(self, shift_bands: int) -> float:
+        """The transposition that a reading displaced by so many bands undoes, as a ratio of frequencies."""
+        return float((self.high_hz / self.low_hz) ** (shift_bands / (self.bands - 1)))
 
-    def band_numbers(self, shift: int) -> NDArray[np.int64]:
-        """Which of the filters' bands a reading takes, (bands,): `shift` +1 undoes a transposition up by `shift_bands`.
+    def band_numbers(self, shift_bands: int) -> NDArray[np.int64]:
+        """Which of the filters' bands a reading takes, (bands,): above 0 it undoes a transposition up by so many.
 
         Above the highest band there is nothing to read at this sample rate; the highest stands in.
         """
-        numbers = np.arange(self.bands) + self.shift_bands * (1 + shift)
+        numbers = np.arange(self.bands) + self.shift_bands + shift_bands
         return np.minimum(numbers, self.shift_bands + self.bands - 1)
 
     def log_power(self, samples: Samples) -> NDArray[np.float32]:
@@ -105,8 +106,8 @@ class Fingerprint:
         self.hop_samples = front_end.hop_samples
         self.window_s = front_end.window_samples / front_end.sample_rate_hz
         self.hop_s = front_end.hop_samples / front_end.sample_rate_hz
-        self.pitch_ratios = tuple(front_end.pitch_ratio(shift) for shift in _SHIFTS)
-        self._bands = tuple(front_end.band_numbers(shift) for shift in _SHIFTS)
+        self.pitch_ratios = tuple(front_end.pitch_ratio(shift) for shift in _SHIFTS_BANDS)
+        self._bands = tuple(front_end.band_numbers(shift) for shift in _SHIFTS_BANDS)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -50,9 +50,9 @@ def conditions(beds: Beds) -> Iterator[Condition]:
         yield Condition(name=f"speed_{rate}", degrade=_speed(rate), rate=rate)
     for rate in (1.04, 0.8, 1.22):
         yield Condition(name=f"tempo_{rate}", degrade=_tempo(rate), rate=rate)
-    for ratio, reading in ((1.04, 0), (0.92, 0), (1.09, 2), (0.84, 1), (1.19, 2)):
+    for ratio, reading in ((1.04, 0), (0.92, 1), (1.09, 2), (1.14, 2), (0.84, 3), (1.19, 4)):
         yield Condition(name=f"pitch_{ratio}", degrade=_pitch(ratio), reading=reading)
-    for rate, reading in ((1.19, 2), (0.86, 1)):
+    for rate, reading in ((1.19, 4), (0.86, 3)):
         yield Condition(name=f"speed_{rate}", degrade=_speed(rate), rate=rate, reading=reading)
 
 

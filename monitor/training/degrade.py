@@ -122,7 +122,9 @@ class Degrader:
         self._samples = front_end.window_samples + 2 * _SPARE_FRAMES * front_end.step_samples
         self._filters = torch.from_numpy(front_end.filters)
         self._taper = torch.from_numpy(front_end.taper)
-        self._numbers = torch.from_numpy(np.stack([front_end.band_numbers(shift) for shift in (-1, 0, 1)]))
+        self._numbers = torch.from_numpy(
+            np.stack([front_end.band_numbers(shift * front_end.shift_bands) for shift in (-1, 0, 1)])
+        )
         hertz = torch.fft.rfftfreq(self._samples, 1 / SAMPLE_RATE_HZ)
         self._octave = torch.log2(hertz.clamp(min=30.0) / 1000)
 
