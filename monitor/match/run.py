@@ -74,14 +74,46 @@ class Run:
         for start_s in sorted(start for start in self.recent if start < until_s):
             nats, hit = self.recent.pop(start_s)
             self.settled_until_s = max(self.settled_until_s, start_s)
-            if self.state is None or not self.first_s <= start_s <= self.last_s:
-                continue
-            self.settled_nats += nats
-            if hit is not None:
-                self.settled_similarity += hit.similarity
-                self.settled_hits += 1
-                if start_s > self.told_hits_until_s:
-                    self.pending_hits.append(hit)
+            if self.state is not None:
+                self._count(start_s, nats, hit)
+
+    def keep(self) -> None:
+        """What speaks for a candidate counts from now on, whatever follows: listening is interrupted."""
+        for start_s, (nats, hit) in sorted(self.recent.items()):
+            self._count(start_s, nats, hit)
+        self.recent.clear()
+        self.settled_until_s = self.last_s
+        self.evidence_nats = self.settled_nats
+
+    def _count(self, start_s: float, nats: float, hit: Hit | None) -> None:
+        if not self.first_s <= start_s <= self.last_s:
+            return
+        self.settled_nats += nats
+        if hit is not None:
+            self.settled_similarity += hit.similarity
+            self.settled_hits += 1
+            if start_s > self.told_hits_until_s:
+                self.pending_hits.append(hit)
+
+    def go_on_with(self, other: Run) -> None:
+        """The airing, whose start is known, goes on along the other's line, which lies on another clock."""
+        told_reference_s = self.line.reference_at(self.last_s)
+        self.settle(np.inf)
+        # A server sends past audio again on a reconnect: what was heard twice counts once.
+        self.settled_until_s = max([self.last_s, *other.windows_until(told_reference_s)])
+        self.reading, self.line, self.last_s = other.reading, other.line, other.last_s
+        self.recent = {start: value for start, value in other.recent.items() if start > self.settled_until_s}
+        self.evidence_nats = self.settled_nats + sum(nats for nats, _ in self.recent.values() if nats > 0)
+
+    def windows_until(self, reference_s: float) -> list[float]:
+        """Starts of the latest windows that lie no later than this in the reference."""
+        return [start for start in self.recent if self.line.reference_at(start) <= reference_s]
+
+    def nats_after(self, reference_s: float) -> float:
+        """Evidence of the latest windows that lie later than this in the reference."""
+        known = self.windows_until(reference_s)
+        inside = [start for start in self.recent if self.first_s <= start <= self.last_s and start not in known]
+        return sum(self.recent[start][0] for start in inside)
 
     def follow(self, fit: Fit, nats: Floats) -> None:
         """Take over a new fit of the line; `nats` are the fit's, less what other runs explain."""
@@ -164,16 +196,53 @@ class Run:
         heard = self._heard()
         after = [(start, similarity) for start, similarity in heard if start > self.last_s]
         before = [(start, similarity) for start, similarity in reversed(heard) if start < self.first_s]
-        return _reached(before, self.first_s, calibration), _reached(after, self.last_s, calibration)
+        return reached(before, self.first_s, calibration), reached(after, self.last_s, calibration)
 
     def _heard(self) -> list[tuple[float, float]]:
         """Start and similarity of each of the latest windows that was compared."""
         return sorted((start, hit.similarity) for start, (_, hit) in self.recent.items() if hit is not None)
 
-    def _edge(self, guess_s: float, window_s: float, calibration: Calibration, *, ending: bool) -> float:
-        if calibration.slope is None:
-            return guess_s
-        return place_edge(self._heard(), guess_s=guess_s, window_s=window_s, slope=calibration.slope, ending=ending)
+    def start(
+        self, *, window_s: float, hop_s: float, calibration: Calibration, heard_from_s: float = -np.inf
+    ) -> tuple[float, float]:
+        """Stream and reference time at which the airing begins, inside its first window and inside the reference.
+
+        `heard_from_s` is the first window of what was heard: an airing that reaches it fills it.
+        """
+        if self.known_start is not None:
+            return self.known_start
+        first_s, last_s = self.extent(calibration)
+        start_s = first_s + window_s - COVERED_SHARE * window_s - hop_s / 2
+        windows = [(start, similarity) for start, similarity in self._heard() if start <= last_s]
+        if calibration.edge is not None and windows:
+            start_s = place_edge(
+                windows, outermost_s=first_s, window_s=window_s, hop_s=hop_s, model=calibration.edge, ending=False
+            )
+        if first_s <= heard_from_s and self._fills(first_s):
+            start_s = first_s
+        start_s = max(start_s, self.line.origin_s)
+        return start_s, max(self.line.reference_at(start_s), 0.0)
+
+    def end(
+        self,
+        *,
+        window_s: float,
+        hop_s: float,
+        calibration: Calibration,
+        duration_s: float | None,
+        heard_until_s: float = np.inf,
+    ) -> float:
+        """Stream time at which the airing ends, as `start`; `heard_until_s` is the last window of what was heard."""
+        first_s, last_s = self.extent(calibration)
+        end_s = last_s + COVERED_SHARE * window_s + hop_s / 2
+        windows = [(start, similarity) for start, similarity in self._heard() if start >= first_s]
+        if calibration.edge is not None and windows:
+            end_s = place_edge(
+                windows, outermost_s=last_s, window_s=window_s, hop_s=hop_s, model=calibration.edge, ending=True
+            )
+        if last_s >= heard_until_s and self._fills(last_s):
+            end_s = last_s + window_s
+        return end_s if duration_s is None else min(end_s, self.line.origin_s + duration_s / self.line.tempo_ratio)
 
     def as_match(
         self,
@@ -195,20 +264,16 @@ class Run:
         """
         if self.match_id is None or self.state is None:
             raise ValueError("a candidate is not a match")
-        covered_s = COVERED_SHARE * window_s + hop_s / 2
-        first_s, last_s = self.extent(calibration)
-        start_s = self._edge(first_s + window_s - covered_s, window_s, calibration, ending=False)
-        if first_s <= heard_s[0] and self._fills(first_s):
-            start_s = first_s
-        start_s = max(start_s, self.line.origin_s)
-        reference_start_s = max(self.line.reference_at(start_s), 0.0)
-        if self.known_start is not None:
-            start_s, reference_start_s = self.known_start
-        end_s = self._edge(last_s + covered_s, window_s, calibration, ending=True)
-        if last_s >= heard_s[1] and self._fills(last_s):
-            end_s = last_s + window_s
-        if duration_s is not None:
-            end_s = min(end_s, self.line.origin_s + duration_s / self.line.tempo_ratio)
+        start_s, reference_start_s = self.start(
+            window_s=window_s, hop_s=hop_s, calibration=calibration, heard_from_s=heard_s[0]
+        )
+        end_s = self.end(
+            window_s=window_s,
+            hop_s=hop_s,
+            calibration=calibration,
+            duration_s=duration_s,
+            heard_until_s=heard_s[1],
+        )
         end_s = max(end_s, start_s)
         return Match(
             match_id=self.match_id,
@@ -229,7 +294,7 @@ class Run:
         )
 
 
-def _reached(windows: Sequence[tuple[float, float]], from_s: float, calibration: Calibration) -> float:
+def reached(windows: Sequence[tuple[float, float]], from_s: float, calibration: Calibration) -> float:
     """How far the recording is still heard, outwards from a window of the match: where the evidence is largest."""
     if not windows:
         return from_s
