@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 #: What is claimed was played is so sure at its very edge: a second too many is worse than one too few.
-_SURE = 0.7
+_SURE = 0.8
 #: The level is the median of so many windows, beginning so many inwards of the outermost.
 _LEVEL_WINDOWS, _LEVEL_FROM = 7, 3
 _LEAST_LEVEL, _UNKNOWN_LEVEL = 0.2, 0.6

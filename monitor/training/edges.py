@@ -40,8 +40,10 @@ _OVER = {"": 0.5, "noise": 0.34, "speech": 0.16}
 _LEVEL, _QUIET = 0.1, 1e-4
 _LOUDER_DB, _UNDER_DB, _DUCKED_DB = 5.0, 15.0, (6.0, 12.0)
 _SILENCE_DBFS = -70.0
-#: One example in so many has not yet heard what follows, or begins so shortly before that the other edge is near.
-_CUT_SHORT, _MISSING = 0.3, 0.01
+#: Share of examples that have not yet heard what follows, and of those that began shortly before.
+_CUT_SHORT = 0.3
+#: Share of windows that were not heard, and of those in which something short drowned the airing.
+_MISSING, _SPOILT = 0.01, 0.02
 _STEPS, _BATCH, _RATE, _DECAY, _SOFT_PLACES = 4000, 256, 2e-3, 1e-3, 1.0
 _HELD_OUT = 5
 
@@ -277,13 +279,14 @@ def learn(shown: Examples, window_s: float, hop_s: float, *, seed: int) -> EdgeM
 def _cut_short(
     dice: np.random.Generator, seen: Floats, places_s: Floats, window_s: float, hop_s: float
 ) -> tuple[Floats, Floats]:
-    """Some as while the airing goes on, or soon after it began: then its edge is where what was heard ends."""
+    """Some as while the airing goes on, whose edge is where what was heard ends, or soon after it began."""
     rows = len(seen)
     offsets = np.arange(-_INWARDS, _OUTWARDS + 1)
     until = np.where(dice.random(rows) < _CUT_SHORT, dice.integers(0, _OUTWARDS, rows), _OUTWARDS)
     since = np.where(dice.random(rows) < _CUT_SHORT, -dice.integers(2, _INWARDS, rows), -_INWARDS)
     seen[(offsets > until[:, None]) | (offsets < since[:, None])] = np.nan
     seen[(dice.random(seen.shape) < _MISSING) & (offsets != 0)] = np.nan
+    seen *= np.where(dice.random(seen.shape) < _SPOILT, dice.random(seen.shape), 1.0)
     last = np.max(np.where(np.isnan(seen), -np.inf, offsets), axis=1)
     return seen, np.minimum(places_s, last * hop_s + window_s)
 
