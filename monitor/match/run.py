@@ -196,11 +196,16 @@ class Run:
         heard = self._heard()
         after = [(start, similarity) for start, similarity in heard if start > self.last_s]
         before = [(start, similarity) for start, similarity in reversed(heard) if start < self.first_s]
-        return reached(before, self.first_s, calibration), reached(after, self.last_s, calibration)
+        return _reached(before, self.first_s, calibration), _reached(after, self.last_s, calibration)
 
     def _heard(self) -> list[tuple[float, float]]:
         """Start and similarity of each of the latest windows that was compared."""
         return sorted((start, hit.similarity) for start, (_, hit) in self.recent.items() if hit is not None)
+
+    def _edge(self, guess_s: float, window_s: float, calibration: Calibration, *, ending: bool) -> float:
+        if calibration.slope is None:
+            return guess_s
+        return place_edge(self._heard(), guess_s=guess_s, window_s=window_s, slope=calibration.slope, ending=ending)
 
     def start(
         self, *, window_s: float, hop_s: float, calibration: Calibration, heard_from_s: float = -np.inf
@@ -211,38 +216,13 @@ class Run:
         """
         if self.known_start is not None:
             return self.known_start
-        first_s, last_s = self.extent(calibration)
-        start_s = first_s + window_s - COVERED_SHARE * window_s - hop_s / 2
-        windows = [(start, similarity) for start, similarity in self._heard() if start <= last_s]
-        if calibration.edge is not None and windows:
-            start_s = place_edge(
-                windows, outermost_s=first_s, window_s=window_s, hop_s=hop_s, model=calibration.edge, ending=False
-            )
+        first_s, _ = self.extent(calibration)
+        covered_s = COVERED_SHARE * window_s + hop_s / 2
+        start_s = self._edge(first_s + window_s - covered_s, window_s, calibration, ending=False)
         if first_s <= heard_from_s and self._fills(first_s):
             start_s = first_s
         start_s = max(start_s, self.line.origin_s)
         return start_s, max(self.line.reference_at(start_s), 0.0)
-
-    def end(
-        self,
-        *,
-        window_s: float,
-        hop_s: float,
-        calibration: Calibration,
-        duration_s: float | None,
-        heard_until_s: float = np.inf,
-    ) -> float:
-        """Stream time at which the airing ends, as `start`; `heard_until_s` is the last window of what was heard."""
-        first_s, last_s = self.extent(calibration)
-        end_s = last_s + COVERED_SHARE * window_s + hop_s / 2
-        windows = [(start, similarity) for start, similarity in self._heard() if start >= first_s]
-        if calibration.edge is not None and windows:
-            end_s = place_edge(
-                windows, outermost_s=last_s, window_s=window_s, hop_s=hop_s, model=calibration.edge, ending=True
-            )
-        if last_s >= heard_until_s and self._fills(last_s):
-            end_s = last_s + window_s
-        return end_s if duration_s is None else min(end_s, self.line.origin_s + duration_s / self.line.tempo_ratio)
 
     def as_match(
         self,
@@ -267,13 +247,12 @@ class Run:
         start_s, reference_start_s = self.start(
             window_s=window_s, hop_s=hop_s, calibration=calibration, heard_from_s=heard_s[0]
         )
-        end_s = self.end(
-            window_s=window_s,
-            hop_s=hop_s,
-            calibration=calibration,
-            duration_s=duration_s,
-            heard_until_s=heard_s[1],
-        )
+        _, last_s = self.extent(calibration)
+        end_s = self._edge(last_s + COVERED_SHARE * window_s + hop_s / 2, window_s, calibration, ending=True)
+        if last_s >= heard_s[1] and self._fills(last_s):
+            end_s = last_s + window_s
+        if duration_s is not None:
+            end_s = min(end_s, self.line.origin_s + duration_s / self.line.tempo_ratio)
         end_s = max(end_s, start_s)
         return Match(
             match_id=self.match_id,
@@ -294,7 +273,7 @@ class Run:
         )
 
 
-def reached(windows: Sequence[tuple[float, float]], from_s: float, calibration: Calibration) -> float:
+def _reached(windows: Sequence[tuple[float, float]], from_s: float, calibration: Calibration) -> float:
     """How far the recording is still heard, outwards from a window of the match: where the evidence is largest."""
     if not windows:
         return from_s

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.errors import ConfigError
-from monitor.match.edge import EdgeModel
+from monitor.match.edge import Slope
 
 #: Histograms can say at most so much of a window: one perfect window is never a match, one lost window never ends one.
 MOST_FOR_NATS = 8.0
@@ -131,7 +131,7 @@ class Calibration:
     nats: NDArray[np.float64]
     edge_nats: NDArray[np.float64] | None = None
     masked_nats: NDArray[np.float64] | None = None
-    edge: EdgeModel | None = None
+    slope: Slope | None = None
     background: Background | None = None
 
     def margins(self, likeness: Likeness) -> NDArray[np.float64]:
@@ -210,24 +210,18 @@ def _from_content(content: Mapping[str, Any]) -> Calibration:
         edge_nats=(
             from_histograms(edges=edges, same=whole["all"], other=density["other"]).nats if "other" in density else None
         ),
-        edge=_edge(content["edge"]) if "edge" in content else None,
+        slope=_slope(content["slope"]) if "slope" in content else None,
         background=background,
     )
 
 
-def _edge(content: Mapping[str, Any]) -> EdgeModel:
-    layers = tuple(
-        (np.asarray(layer["weights"], dtype=np.float64), np.asarray(layer["biases"], dtype=np.float64))
-        for layer in content["layers"]
+def _slope(content: Mapping[str, Any]) -> Slope:
+    shares, ratios, deviations = (
+        np.asarray(content[name], dtype=np.float64) for name in ("shares", "ratios", "deviations")
     )
-    inwards, outwards = int(content["inwards"]), int(content["outwards"])
-    width = 2 * (inwards + 1 + outwards) + 1
-    for weights, biases in layers:
-        if weights.shape != (width, len(biases)):
-            raise ValueError(f"a layer of the edge model is {weights.shape}, not ({width}, {len(biases)})")
-        width = len(biases)
-    low_s, step_s = float(content["low_s"]), float(content["step_s"])
-    return EdgeModel(inwards=inwards, outwards=outwards, low_s=low_s, step_s=step_s, layers=layers)
+    if not len(shares) == len(ratios) == len(deviations) or not np.all(np.diff(shares) > 0) or deviations.min() <= 0:
+        raise ValueError("the slope needs ascending shares, with a ratio and a deviation above 0 for each")
+    return Slope(shares=shares, ratios=ratios, deviations=deviations)
 
 
 def from_histograms(
