@@ -386,11 +386,12 @@ class Aligner:
             for candidate in [other for other in self._runs if other.state is None]:
                 if candidate.reference_id != run.reference_id or candidate.last_s <= run.last_s + 2 * self._hop_s:
                     continue
-                if candidate.belief_nats < self.options.provisional_nats / 2:
+                if self._joint_belief_nats(candidate) < self.options.provisional_nats / 2:
                     continue
                 now_s = self._now_s
                 if abs(candidate.line.reference_at(now_s) - run.line.reference_at(now_s)) <= REANCHOR_S:
                     self._take_over(run, candidate)
+                    self._carried.drop(run.reference_id)
                     break
 
     def _repeats(self, candidate: Run, run: Run) -> bool:
@@ -497,20 +498,26 @@ class Aligner:
             yield self._event(run)
             yield from self._judge_match(run)
 
+    def _earlier(self, run: Run) -> Run | None:
+        """What a candidate goes on with from before the last interruption, if together they are believed more."""
+        if run.first_s - self._gap_end_s > self.options.silence_s:
+            return None
+        earlier = self._carried.continued_by(run, since_s=run.first_s - self.options.max_gap_s)
+        if earlier is None or earlier.belief_nats + run.nats_after(earlier) < run.belief_nats:
+            return None
+        return earlier
+
     def _joint_belief_nats(self, run: Run) -> float:
         """What is believed of a candidate together with what it goes on with after an interruption."""
-        earlier = self._carried.continued_by(run)
-        if earlier is None:
-            return run.belief_nats
-        fresh_nats = run.nats_after(earlier.line.reference_at(earlier.last_s))
-        return max(run.belief_nats, earlier.belief_nats + fresh_nats)
+        earlier = self._earlier(run)
+        return run.belief_nats if earlier is None else earlier.belief_nats + run.nats_after(earlier)
 
     def _begun_earlier(self, run: Run) -> Run:
         """The candidate as the airing that it goes on with, or as it is."""
-        earlier = self._carried.continued_by(run)
+        earlier = self._earlier(run)
+        self._carried.drop(run.reference_id)
         if earlier is None:
             return run
-        self._carried.remove(earlier)
         self._runs.append(earlier)
         self._take_over(earlier, run)
         return earlier

@@ -5,6 +5,7 @@ An airing of which only short parts are heard, each too short to be believed, is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from monitor.match.line import Line
@@ -52,9 +53,14 @@ class Carried:
             )
 
     def take(self, run: Run) -> None:
-        """Remember a candidate whose start is known: as more of what it goes on with, or by itself."""
+        """Remember a candidate whose start is known: as more of what it goes on with, or by itself.
+
+        What only says again what is remembered, as sound that was sent twice does, is left out.
+        """
         earlier = self.continued_by(run)
         if earlier is None:
+            if any(_same_line(each, run) for each in self._runs):
+                return
             run.keep()
             self._runs.append(run)
         else:
@@ -63,14 +69,17 @@ class Carried:
         if len(self._runs) > _MOST:
             self._runs.remove(min(self._runs, key=lambda each: each.evidence_nats))
 
-    def continued_by(self, run: Run) -> Run | None:
-        """What a candidate goes on with, further on in the recording; the one with the most evidence, or None."""
-        found = [each for each in self._runs if _goes_on(each, run)]
-        return max(found, key=lambda each: each.evidence_nats, default=None)
+    def drop(self, reference_id: str) -> None:
+        """The recording was told of: what was suspected of it before is part of that, or was wrong."""
+        self._runs = [run for run in self._runs if run.reference_id != reference_id]
 
-    def remove(self, run: Run) -> None:
-        """It is a match now, or part of one."""
-        self._runs.remove(run)
+    def continued_by(self, run: Run, *, since_s: float = -math.inf) -> Run | None:
+        """What a candidate goes on with, further on in the recording, that was last heard after `since_s`; or None.
+
+        Of several the one with the most evidence.
+        """
+        found = [each for each in self._runs if each.last_s >= since_s and _goes_on(each, run)]
+        return max(found, key=lambda each: each.evidence_nats, default=None)
 
     def forget(self, before_s: float) -> None:
         """Nothing goes on that was last heard before."""
@@ -94,9 +103,11 @@ def as_candidate(run: Run) -> Candidate:
     )
 
 
-def _goes_on(earlier: Run, run: Run) -> bool:
+def _same_line(earlier: Run, run: Run) -> bool:
     if (earlier.reference_id, earlier.reading) != (run.reference_id, run.reading):
         return False
-    if abs(earlier.line.reference_at(run.last_s) - run.line.reference_at(run.last_s)) > REANCHOR_S:
-        return False
-    return run.nats_after(earlier.line.reference_at(earlier.last_s)) >= LEAST_NATS
+    return abs(earlier.line.reference_at(run.last_s) - run.line.reference_at(run.last_s)) <= REANCHOR_S
+
+
+def _goes_on(earlier: Run, run: Run) -> bool:
+    return _same_line(earlier, run) and run.nats_after(earlier) >= LEAST_NATS

@@ -101,6 +101,7 @@ class Run:
         self.settle(np.inf)
         # A server sends past audio again on a reconnect: what was heard twice counts once.
         self.settled_until_s = max([self.last_s, *other.windows_until(told_reference_s)])
+        self.since_s = max(self.since_s, other.since_s)
         self.reading, self.line, self.last_s = other.reading, other.line, other.last_s
         self.recent = {start: value for start, value in other.recent.items() if start > self.settled_until_s}
         self.evidence_nats = self.settled_nats + sum(nats for nats, _ in self.recent.values() if nats > 0)
@@ -109,10 +110,10 @@ class Run:
         """Starts of the latest windows that lie no later than this in the reference."""
         return [start for start in self.recent if self.line.reference_at(start) <= reference_s]
 
-    def nats_after(self, reference_s: float) -> float:
-        """Evidence of the latest windows that lie later than this in the reference."""
-        known = self.windows_until(reference_s)
-        inside = [start for start in self.recent if self.first_s <= start <= self.last_s and start not in known]
+    def nats_after(self, earlier: Run) -> float:
+        """Evidence of the latest windows that lie later than the earlier run, in the stream and in the reference."""
+        known = set(self.windows_until(earlier.line.reference_at(earlier.last_s)))
+        inside = [start for start in self.recent if earlier.last_s < start <= self.last_s and start not in known]
         return sum(self.recent[start][0] for start in inside)
 
     def follow(self, fit: Fit, nats: Floats) -> None:
