@@ -140,31 +140,6 @@ class Hit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
-    """What may be an airing, of which nobody has been told yet. Holds all that restores the suspicion after a death."""
-
-    reference_id: str
-    reading: int
-    origin_s: float
-    tempo_ratio: float
-    start_s: float
-    reference_start_s: float
-    last_hit_s: float
-    evidence_nats: float
-    score: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Candidates:
-    """What is suspected on a stream now, of one catalog: what an earlier record said holds no more."""
-
-    stream: str
-    catalog: str
-    model_id: str
-    candidates: tuple[Candidate, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
     """A run of hits that agree on their origin. Holds all that restores the run after a restart."""
 

@@ -85,7 +85,6 @@ class Listening:
         )
         since_s = self._now() - self._pipeline.options.max_gap_s - _BURST_S
         matches = await self._store.open_matches(name, interrupted_since_s=since_s)
-        suspected = await self._store.candidates(name, since_s=since_s)
         heard_until_s = await self._store.heard_until(name)
         self._recorder.resume(name, matches)
         self._playing[name] = {
@@ -93,7 +92,7 @@ class Listening:
             for match in matches
             if match.state in _OPEN
         }
-        self._pipeline.attach(name, catalogs, matches, suspected)
+        self._pipeline.attach(name, catalogs, matches)
         self._streams[name] = Stream(
             settings=settings,
             open_source=open_source,

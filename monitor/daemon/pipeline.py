@@ -34,7 +34,7 @@ from monitor.match.identity import uuid7
 from monitor.match.score import PROVISIONAL_NATS, Calibration
 from monitor.metrics import Metrics
 from monitor.record.rows import RecordedMatch
-from monitor.types import Candidates, Embedded, MatchEvent, Neighbour, Reference, Samples, Vectors, Window
+from monitor.types import Embedded, MatchEvent, Neighbour, Reference, Samples, Vectors, Window
 
 log = logging.getLogger(__name__)
 
@@ -160,15 +160,9 @@ class Pipeline:
         self._watch_queue(f"embeddings_{name}", embeddings)
         self._count_catalogs()
 
-    def attach(
-        self,
-        stream: str,
-        catalogs: Sequence[str],
-        open_matches: Iterable[RecordedMatch],
-        suspected: Iterable[Candidates] = (),
-    ) -> None:
-        """The stream's windows are searched in these catalogs; its open matches and what was suspected go on."""
-        rows, candidates = list(open_matches), list(suspected)
+    def attach(self, stream: str, catalogs: Sequence[str], open_matches: Iterable[RecordedMatch]) -> None:
+        """The stream's windows are searched in these catalogs; its open matches go on."""
+        rows = list(open_matches)
         for name in catalogs:
             lane = self._lanes[name]
             aligner = Aligner(
@@ -182,12 +176,8 @@ class Pipeline:
                 new_id=uuid7,
                 duration_s=partial(_duration_s, lane.reader),
             )
-            known = (name, lane.embedder.model_id)
-            mine = [row for row in rows if (row.catalog, row.model_id) == known]
-            aligner.restore(
-                mine,
-                [one for each in candidates if (each.catalog, each.model_id) == known for one in each.candidates],
-            )
+            mine = [row for row in rows if row.catalog == name and row.model_id == lane.embedder.model_id]
+            aligner.restore(mine)
             aligner.resume_sequences({row.match_id: row.sequence + 1 for row in mine})
             lane.trackers[stream] = Tracker(
                 aligner=aligner,
@@ -379,7 +369,6 @@ class Pipeline:
                 near = next(found) if isinstance(item, Embedded) and item.readings is not None else []
                 for event in await self._align(lane, item, near):
                     await self._put(lane, event)
-                await self._remember(lane, item.stream)
                 await self._courtesy.give_way(_patience_s(len(lane.queue)))
         for tracker in lane.trackers.values():
             for event in tracker.aligner.flush(interrupted=True):
@@ -409,18 +398,6 @@ class Pipeline:
             return
         with self._heartbeat.resting(lane.stage):
             await self._recorder.put(event)
-
-    async def _remember(self, lane: Lane, stream: str) -> None:
-        """What is suspected on the stream outlives this process."""
-        tracker = lane.trackers.get(stream)
-        if tracker is None or stream in self._listeners or (candidates := tracker.news()) is None:
-            return
-        aligner = tracker.aligner
-        found = Candidates(
-            stream=stream, catalog=aligner.catalog, model_id=lane.embedder.model_id, candidates=candidates
-        )
-        with self._heartbeat.resting(lane.stage):
-            await self._recorder.put(found)
 
     async def _align(self, lane: Lane, item: Embedded | Unheard, near: list[Neighbour]) -> list[MatchEvent]:
         tracker = lane.trackers.get(item.stream)

@@ -14,7 +14,7 @@ from monitor.errors import ServerReason, StaleEpochError, StorageError, Unreacha
 from monitor.metrics import Metrics
 from monitor.record.journal import DeadLetters, Entry, Heard, Journal, Line, stream_of
 from monitor.record.store import Store, Subscriber
-from monitor.types import Candidates, Gap, Match, MatchEvent, MatchState, StreamStatus
+from monitor.types import Gap, Match, MatchEvent, MatchState, StreamStatus
 
 __all__ = ["Heard", "Recorder"]
 
@@ -204,9 +204,6 @@ class Recorder:
         for line in whole:
             if isinstance(line.entry, StreamStatus):
                 await self._fact(line)
-        suspected = {(one.stream, one.catalog): line for line in whole if isinstance(one := line.entry, Candidates)}
-        for line in suspected.values():
-            await self._fact(line)
         heard = {line.entry.stream: line for line in whole if isinstance(line.entry, Heard)}
         await self._heard(list(heard.values()))
         return events
@@ -251,8 +248,6 @@ class Recorder:
                     await self._timed(self._store.record_status(entry, epoch=epoch))
                 case Gap():
                     await self._timed(self._store.record_gap(entry, epoch=epoch))
-                case Candidates():
-                    await self._timed(self._store.record_candidates(entry, epoch=epoch))
         except StaleEpochError as error:
             self._stale([line], error)
         except _Unwritable as error:

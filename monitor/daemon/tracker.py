@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from monitor.match.align import Aligner, Stretch
 from monitor.match.line import Plane, make_plane
-from monitor.types import Candidate, MatchEvent, Neighbour, Vectors
+from monitor.types import MatchEvent, Neighbour, Vectors
 
 #: References are fetched in pieces of so many seconds, so that a long one costs no more than a short one.
 _PIECE_S = 240.0
 #: No server repeats more than this: a stream so far behind itself had its clock set back.
 _SET_BACK_S = 120.0
-#: Candidates are worth recording whose evidence, together, has changed by so much.
-_NEWS_NATS = 1.0
 
 
 class StretchReader(Protocol):
@@ -80,7 +78,6 @@ class Tracker:
         self._readings: deque[Vectors] = deque()
         #: What the clock's being set back has ended, until a step tells it.
         self._untold: list[MatchEvent] = []
-        self._recorded_nats = 0.0
 
     async def step(self, start_s: float, readings: Vectors | None, neighbours: Sequence[Neighbour]) -> list[MatchEvent]:
         """The window is heard, read at some pitches (R, d): what happened. After UnreachableError it may be told again.
@@ -123,15 +120,6 @@ class Tracker:
                     reference_hop_s=self._reference_hop_s,
                 )
         return self._tell(self.aligner.advance(planes))
-
-    def news(self) -> tuple[Candidate, ...] | None:
-        """What is suspected, to be recorded; None where that has hardly changed since it was asked for last."""
-        candidates = self.aligner.candidates
-        nats = sum(candidate.evidence_nats for candidate in candidates)
-        if abs(nats - self._recorded_nats) < _NEWS_NATS:
-            return None
-        self._recorded_nats = nats
-        return candidates
 
     def _read(self, reading: int) -> Vectors:
         """The look-back at one pitch, (W, d); zeros where it was not read there."""

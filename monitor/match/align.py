@@ -13,7 +13,6 @@ from uuid import UUID
 
 import numpy as np
 
-from monitor.match.carried import LEAST_NATS, REANCHOR_S, Carried, as_candidate
 from monitor.match.explained import unexplained
 from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, Plane, fit_line
 from monitor.match.placement import better_line
@@ -21,10 +20,12 @@ from monitor.match.rivals import Rivals
 from monitor.match.run import COVERED_SHARE, Run
 from monitor.match.score import Calibration, Likeness
 from monitor.match.suspicion import Suspicion
-from monitor.types import Candidate, Hit, Match, MatchEvent, MatchState, Neighbour
+from monitor.types import Hit, Match, MatchEvent, MatchState, Neighbour
 
 #: A candidate that no window supports for so long is forgotten.
 _CANDIDATE_PATIENCE_S = 4.0
+#: After a reconnect a stream's clock is anchored anew, at worst so far from where it was.
+_REANCHOR_S = 8.0
 #: An airing's row is brought up to date so often, so that a restart finds it fresh.
 _UPDATE_S = 5.0
 #: A match is placed anew in its whole reference so often, if the reference is no longer than this.
@@ -93,7 +94,7 @@ class Aligner:
         new_id: Callable[[float], UUID],
         duration_s: Callable[[str], float | None] = lambda _reference_id: None,
     ) -> None:
-        self._stream, self.catalog, self._model_id = stream, catalog, model_id
+        self._stream, self._catalog, self._model_id = stream, catalog, model_id
         self._window_s, self._hop_s = window_s, hop_s
         self._calibration, self._new_id, self._duration_s = calibration, new_id, duration_s
         self.options = options
@@ -101,7 +102,6 @@ class Aligner:
         self._runs: list[Run] = []
         self._rivals = Rivals(look_back_s=options.look_back_s)
         self._suspicion = Suspicion(rivals=self._rivals, calibration=calibration, hop_s=hop_s)
-        self._carried = Carried(window_s=window_s, hop_s=hop_s)
         self._now_s = -np.inf
         #: Of each recording, where its latest match that is over ends: what lies before has been told.
         self._over_s: dict[str, float] = {}
@@ -135,21 +135,11 @@ class Aligner:
         """The most evidence that any run has now, told or not; 0 where nothing is suspected."""
         return max((run.evidence_nats for run in self._runs), default=0.0)
 
-    @property
-    def candidates(self) -> tuple[Candidate, ...]:
-        """What is suspected for good reasons, or was when listening was interrupted, and nobody has been told of."""
-        least_nats = self.options.provisional_nats / 2
-        worth = [run for run in self._runs if run.state is None and run.evidence_nats >= least_nats]
-        now = [as_candidate(replace(run, known_start=self._start(run))) for run in worth]
-        return (*now, *self._carried.candidates)
-
-    def restore(self, matches: Iterable[Match], candidates: Iterable[Candidate] = ()) -> None:
+    def restore(self, matches: Iterable[Match]) -> None:
         """Take over rows that an earlier life left open; they go on if the airing does, else end at their last hit.
 
-        Of those that an interruption of listening has ended nothing is told unless the airing goes on, nor of the
-        `candidates` that it had.
+        Of those that an interruption of listening has ended nothing is told unless the airing goes on.
         """
-        self._carried.restore(candidates)
         for match in matches:
             interrupted = match.state in _REOPENED
             covered_s = COVERED_SHARE * self._window_s + self._hop_s / 2
@@ -261,7 +251,8 @@ class Aligner:
             first_s = float(fit.window_starts_s[0])
             if run.state is not None and run.known_start is None and first_s > run.first_s - self._window_s:
                 # What lies before the start is about to leave the look-back: it has said where the start is.
-                run.known_start = self._start(run)
+                told = self._match(run)
+                run.known_start = (told.start_s, told.reference_start_s)
             run.settle(first_s)
             run.follow(fit, unexplained(run, fit, sounding))
             if self._sounds(run) and all(run is not other for other, _ in sounding):
@@ -286,7 +277,9 @@ class Aligner:
             for run in self._runs
             if run.state is not None and not run.interrupted
         ]
-        self._forget()
+        self._runs.clear()
+        self._over_s.clear()
+        self._suspicion.forget()
         return events
 
     def release(self) -> list[MatchEvent]:
@@ -294,30 +287,20 @@ class Aligner:
         events = [
             self._event(run, changed=False) for run in self._runs if run.state is not None and not run.interrupted
         ]
-        self._forget()
-        return events
-
-    def _forget(self) -> None:
         self._runs.clear()
-        self._carried = Carried(window_s=self._window_s, hop_s=self._hop_s)
         self._over_s.clear()
         self._suspicion.forget()
+        return events
 
     def _interrupt(self, until_s: float) -> None:
         """What was heard before `until_s` lies on the old clock: its evidence and its start are settled."""
         self._gap_end_s = until_s
         self._suspicion.forget()
-        self._carried.forget(until_s - self.options.max_gap_s)
-        for run in list(self._runs):
-            if run.state is None:
-                self._runs.remove(run)
-                if run.evidence_nats >= LEAST_NATS and until_s - run.last_s <= self.options.max_gap_s:
-                    run.known_start = self._start(run)
-                    self._carried.take(run)
-                continue
+        for run in self._runs:
             run.settle(until_s)
-            if run.known_start is None and run.first_s <= run.settled_until_s:
-                run.known_start = self._start(run)
+            if run.state is not None and run.known_start is None and run.first_s <= run.settled_until_s:
+                told = self._match(run)
+                run.known_start = (told.start_s, told.reference_start_s)
 
     # -- suspicion ---------------------------------------------------------------------------------------------------
 
@@ -386,12 +369,11 @@ class Aligner:
             for candidate in [other for other in self._runs if other.state is None]:
                 if candidate.reference_id != run.reference_id or candidate.last_s <= run.last_s + 2 * self._hop_s:
                     continue
-                if self._joint_belief_nats(candidate) < self.options.provisional_nats / 2:
+                if candidate.belief_nats < self.options.provisional_nats / 2:
                     continue
                 now_s = self._now_s
-                if abs(candidate.line.reference_at(now_s) - run.line.reference_at(now_s)) <= REANCHOR_S:
+                if abs(candidate.line.reference_at(now_s) - run.line.reference_at(now_s)) <= _REANCHOR_S:
                     self._take_over(run, candidate)
-                    self._carried.drop(run.reference_id)
                     break
 
     def _repeats(self, candidate: Run, run: Run) -> bool:
@@ -431,8 +413,13 @@ class Aligner:
 
     def _take_over(self, run: Run, candidate: Run) -> None:
         """The run goes on along the candidate's line, which lies on another clock than its start."""
-        run.known_start = self._start(run)
-        run.go_on_with(candidate)
+        told = self._match(run)
+        run.known_start = (told.start_s, told.reference_start_s)
+        run.settle(np.inf)
+        run.settled_until_s = run.last_s
+        run.reading, run.line, run.last_s = candidate.reading, candidate.line, candidate.last_s
+        run.recent = {start: value for start, value in candidate.recent.items() if start > run.settled_until_s}
+        run.evidence_nats = run.settled_nats + sum(nats for nats, _ in run.recent.values() if nats > 0)
         self._runs.remove(candidate)
 
     def _is_placeable(self, run: Run) -> bool:
@@ -491,36 +478,11 @@ class Aligner:
             self._runs.remove(run)
         elif any(self._repeats(run, match) for match in self._runs):
             pass
-        elif self._joint_belief_nats(run) >= self.options.provisional_nats and not self._contests(run):
-            run = self._begun_earlier(run)
+        elif run.belief_nats >= self.options.provisional_nats and not self._contests(run):
             run.state = MatchState.PROVISIONAL
             run.match_id = self._new_id(run.first_s)
             yield self._event(run)
             yield from self._judge_match(run)
-
-    def _earlier(self, run: Run) -> Run | None:
-        """What a candidate goes on with from before the last interruption, if together they are believed more."""
-        if run.first_s - self._gap_end_s > self.options.silence_s:
-            return None
-        earlier = self._carried.continued_by(run, since_s=run.first_s - self.options.max_gap_s)
-        if earlier is None or earlier.belief_nats + run.nats_after(earlier) < run.belief_nats:
-            return None
-        return earlier
-
-    def _joint_belief_nats(self, run: Run) -> float:
-        """What is believed of a candidate together with what it goes on with after an interruption."""
-        earlier = self._earlier(run)
-        return run.belief_nats if earlier is None else earlier.belief_nats + run.nats_after(earlier)
-
-    def _begun_earlier(self, run: Run) -> Run:
-        """The candidate as the airing that it goes on with, or as it is."""
-        earlier = self._earlier(run)
-        self._carried.drop(run.reference_id)
-        if earlier is None:
-            return run
-        self._runs.append(earlier)
-        self._take_over(earlier, run)
-        return earlier
 
     def _judge_match(self, run: Run) -> Iterator[MatchEvent]:
         if self._doubled(run) or (run.outshone and run.belief_nats < self.options.provisional_nats):
@@ -559,18 +521,10 @@ class Aligner:
         run.state = MatchState.ENDED if run.state is MatchState.CONFIRMED else MatchState.RETRACTED
         return self._event(run)
 
-    def _start(self, run: Run) -> tuple[float, float]:
-        return run.start(
-            window_s=self._window_s,
-            hop_s=self._hop_s,
-            calibration=self._calibration,
-            heard_from_s=self._heard_from_s,
-        )
-
     def _match(self, run: Run) -> Match:
         return run.as_match(
             stream=self._stream,
-            catalog=self.catalog,
+            catalog=self._catalog,
             model_id=self._model_id,
             window_s=self._window_s,
             hop_s=self._hop_s,

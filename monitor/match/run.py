@@ -74,47 +74,14 @@ class Run:
         for start_s in sorted(start for start in self.recent if start < until_s):
             nats, hit = self.recent.pop(start_s)
             self.settled_until_s = max(self.settled_until_s, start_s)
-            if self.state is not None:
-                self._count(start_s, nats, hit)
-
-    def keep(self) -> None:
-        """What speaks for a candidate counts from now on, whatever follows: listening is interrupted."""
-        for start_s, (nats, hit) in sorted(self.recent.items()):
-            self._count(start_s, nats, hit)
-        self.recent.clear()
-        self.settled_until_s = self.last_s
-        self.evidence_nats = self.settled_nats
-
-    def _count(self, start_s: float, nats: float, hit: Hit | None) -> None:
-        if not self.first_s <= start_s <= self.last_s:
-            return
-        self.settled_nats += nats
-        if hit is not None:
-            self.settled_similarity += hit.similarity
-            self.settled_hits += 1
-            if start_s > self.told_hits_until_s:
-                self.pending_hits.append(hit)
-
-    def go_on_with(self, other: Run) -> None:
-        """The airing, whose start is known, goes on along the other's line, which lies on another clock."""
-        told_reference_s = self.line.reference_at(self.last_s)
-        self.settle(np.inf)
-        # A server sends past audio again on a reconnect: what was heard twice counts once.
-        self.settled_until_s = max([self.last_s, *other.windows_until(told_reference_s)])
-        self.since_s = max(self.since_s, other.since_s)
-        self.reading, self.line, self.last_s = other.reading, other.line, other.last_s
-        self.recent = {start: value for start, value in other.recent.items() if start > self.settled_until_s}
-        self.evidence_nats = self.settled_nats + sum(nats for nats, _ in self.recent.values() if nats > 0)
-
-    def windows_until(self, reference_s: float) -> list[float]:
-        """Starts of the latest windows that lie no later than this in the reference."""
-        return [start for start in self.recent if self.line.reference_at(start) <= reference_s]
-
-    def nats_after(self, earlier: Run) -> float:
-        """Evidence of the latest windows that lie later than the earlier run, in the stream and in the reference."""
-        known = set(self.windows_until(earlier.line.reference_at(earlier.last_s)))
-        inside = [start for start in self.recent if earlier.last_s < start <= self.last_s and start not in known]
-        return sum(self.recent[start][0] for start in inside)
+            if self.state is None or not self.first_s <= start_s <= self.last_s:
+                continue
+            self.settled_nats += nats
+            if hit is not None:
+                self.settled_similarity += hit.similarity
+                self.settled_hits += 1
+                if start_s > self.told_hits_until_s:
+                    self.pending_hits.append(hit)
 
     def follow(self, fit: Fit, nats: Floats) -> None:
         """Take over a new fit of the line; `nats` are the fit's, less what other runs explain."""
@@ -208,23 +175,6 @@ class Run:
             return guess_s
         return place_edge(self._heard(), guess_s=guess_s, window_s=window_s, slope=calibration.slope, ending=ending)
 
-    def start(
-        self, *, window_s: float, hop_s: float, calibration: Calibration, heard_from_s: float = -np.inf
-    ) -> tuple[float, float]:
-        """Stream and reference time at which the airing begins, inside its first window and inside the reference.
-
-        `heard_from_s` is the first window of what was heard: an airing that reaches it fills it.
-        """
-        if self.known_start is not None:
-            return self.known_start
-        first_s, _ = self.extent(calibration)
-        covered_s = COVERED_SHARE * window_s + hop_s / 2
-        start_s = self._edge(first_s + window_s - covered_s, window_s, calibration, ending=False)
-        if first_s <= heard_from_s and self._fills(first_s):
-            start_s = first_s
-        start_s = max(start_s, self.line.origin_s)
-        return start_s, max(self.line.reference_at(start_s), 0.0)
-
     def as_match(
         self,
         *,
@@ -245,11 +195,16 @@ class Run:
         """
         if self.match_id is None or self.state is None:
             raise ValueError("a candidate is not a match")
-        start_s, reference_start_s = self.start(
-            window_s=window_s, hop_s=hop_s, calibration=calibration, heard_from_s=heard_s[0]
-        )
-        _, last_s = self.extent(calibration)
-        end_s = self._edge(last_s + COVERED_SHARE * window_s + hop_s / 2, window_s, calibration, ending=True)
+        covered_s = COVERED_SHARE * window_s + hop_s / 2
+        first_s, last_s = self.extent(calibration)
+        start_s = self._edge(first_s + window_s - covered_s, window_s, calibration, ending=False)
+        if first_s <= heard_s[0] and self._fills(first_s):
+            start_s = first_s
+        start_s = max(start_s, self.line.origin_s)
+        reference_start_s = max(self.line.reference_at(start_s), 0.0)
+        if self.known_start is not None:
+            start_s, reference_start_s = self.known_start
+        end_s = self._edge(last_s + covered_s, window_s, calibration, ending=True)
         if last_s >= heard_s[1] and self._fills(last_s):
             end_s = last_s + window_s
         if duration_s is not None:

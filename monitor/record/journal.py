@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from monitor.errors import StorageError
-from monitor.types import Candidates, Gap, MatchEvent, StreamStatus
+from monitor.types import Gap, MatchEvent, StreamStatus
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +41,9 @@ class Heard:
     until_s: float
 
 
-Entry = MatchEvent | StreamStatus | Gap | Heard | Candidates
+Entry = MatchEvent | StreamStatus | Gap | Heard
 
-_KINDS: Mapping[str, type[Entry]] = {
-    "event": MatchEvent,
-    "status": StreamStatus,
-    "gap": Gap,
-    "heard": Heard,
-    "candidates": Candidates,
-}
+_KINDS: Mapping[str, type[Entry]] = {"event": MatchEvent, "status": StreamStatus, "gap": Gap, "heard": Heard}
 _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {kind: TypeAdapter(entry) for kind, entry in _KINDS.items()}
 _NAMES = {entry: kind for kind, entry in _KINDS.items()}
 

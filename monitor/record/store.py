@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -14,7 +14,6 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
 from monitor.errors import StaleEpochError
@@ -30,7 +29,7 @@ from monitor.record.rows import (
     match_to_row,
     seconds,
 )
-from monitor.types import Candidate, Candidates, Gap, Match, MatchEvent, MatchState, StreamStatus
+from monitor.types import Gap, Match, MatchEvent, MatchState, StreamStatus
 
 log = logging.getLogger(__name__)
 
@@ -162,32 +161,6 @@ class Store:
             cursor = await connection.execute("SELECT heard_until FROM streams WHERE name = %s", [stream])
             row = await cursor.fetchone()
             return None if row is None or row[0] is None else seconds(row[0])
-
-    async def record_candidates(self, found: Candidates, *, epoch: int) -> None:
-        """What is suspected on the stream, of the catalog, is this and nothing else."""
-        doing = f"record what is suspected on {found.stream}"
-        async with transaction(self._pool, doing, timeout_s=_WRITE_S) as connection:
-            await _hold(connection, {found.stream: epoch})
-            await connection.execute(
-                "INSERT INTO candidates (stream, catalog, model_id, candidates) VALUES (%s, %s, %s, %s)"
-                " ON CONFLICT (stream, catalog) DO UPDATE"
-                " SET model_id = EXCLUDED.model_id, candidates = EXCLUDED.candidates",
-                [found.stream, found.catalog, found.model_id, Jsonb([asdict(one) for one in found.candidates])],
-            )
-
-    async def candidates(self, stream: str, *, since_s: float) -> list[Candidates]:
-        """What was suspected on the stream, by catalog, if it was last heard after `since_s`."""
-        doing = f"read what was suspected on {stream}"
-        async with transaction(self._pool, doing, timeout_s=_WRITE_S) as connection:
-            cursor = await connection.execute(
-                "SELECT catalog, model_id, candidates FROM candidates WHERE stream = %s ORDER BY catalog", [stream]
-            )
-            rows = await cursor.fetchall()
-        found = []
-        for catalog, model_id, said in rows:
-            candidates = tuple(one for one in (Candidate(**each) for each in said) if one.last_hit_s > since_s)
-            found.append(Candidates(stream=stream, catalog=catalog, model_id=model_id, candidates=candidates))
-        return found
 
     async def record_events(
         self, events: Sequence[MatchEvent], *, epochs: Mapping[str, int], webhooks: Iterable[Subscriber] = ()

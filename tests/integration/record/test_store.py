@@ -16,7 +16,7 @@ from monitor.errors import ServerReason, StaleEpochError, UnreachableError
 from monitor.record.listings import Listings
 from monitor.record.outbox import Outbox
 from monitor.record.store import Store
-from monitor.types import Candidate, Candidates, Gap, Match, MatchEvent, MatchState, StreamState, StreamStatus
+from monitor.types import Gap, Match, MatchEvent, MatchState, StreamState, StreamStatus
 from tests.integration.record.events import EVENING_S, Listener, life, make_event, make_match
 
 PROVISIONAL, CONFIRMED, ENDED, RETRACTED = MatchState
@@ -383,39 +383,6 @@ async def test_open_matches_can_be_taken_up_again(store: Store, epoch: int) -> N
     }
     assert len(await store.open_matches("radio")) == 3
     assert await store.open_matches("other") == []
-
-
-async def test_what_is_suspected_outlives_its_listener(store: Store, epoch: int) -> None:
-    def suspected(catalog: str, *last_hits_s: float) -> Candidates:
-        found = [
-            Candidate(
-                reference_id="piece",
-                reading=2,
-                origin_s=EVENING_S - 7.25,
-                tempo_ratio=1.01,
-                start_s=EVENING_S,
-                reference_start_s=7.25,
-                last_hit_s=last_hit_s,
-                evidence_nats=4.5,
-                score=0.7,
-            )
-            for last_hit_s in last_hits_s
-        ]
-        return Candidates(stream="radio", catalog=catalog, model_id="model-1", candidates=tuple(found))
-
-    await store.record_candidates(suspected("songs", EVENING_S + 1), epoch=epoch)
-    newest = suspected("songs", EVENING_S + 2, EVENING_S - 60)
-    await store.record_candidates(newest, epoch=epoch)
-    await store.record_candidates(suspected("jingles"), epoch=epoch)
-
-    assert await store.candidates("radio", since_s=EVENING_S - 100) == [suspected("jingles"), newest]
-    fresh = await store.candidates("radio", since_s=EVENING_S)
-    assert fresh == [suspected("jingles"), suspected("songs", EVENING_S + 2)]
-    assert await store.candidates("other", since_s=0.0) == []
-    await store.begin_listening("radio")
-    with pytest.raises(StaleEpochError):
-        await store.record_candidates(suspected("songs"), epoch=epoch)
-    assert await store.candidates("radio", since_s=EVENING_S) == fresh
 
 
 async def test_what_no_restart_resumes_is_closed_and_told(

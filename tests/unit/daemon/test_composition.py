@@ -32,9 +32,6 @@ class Store:
     async def open_matches(self, stream, **_kwargs):
         return []
 
-    async def candidates(self, stream, **_kwargs):
-        return []
-
     async def heard_until(self, stream):
         return None
 
