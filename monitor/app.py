@@ -32,6 +32,7 @@ from monitor.catalog.register import Register
 from monitor.catalog.search import CatalogReader
 from monitor.config import Config, Diff
 from monitor.config.schema import EmbedderName
+from monitor.daemon import memory
 from monitor.daemon.canary import SelfTest
 from monitor.daemon.clock import StreamClock
 from monitor.daemon.courtesy import Courtesy
@@ -490,6 +491,7 @@ def _signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[N
 
 async def run(config: Config, *, config_path: Path | None) -> None:
     """`monitor run`: the daemon of the configuration, until it is told to stop, be it while its servers start."""
+    memory.keep_together()
     # A name that does not resolve holds a thread for long: searches and other webhooks do not wait for it.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "monitor"))
     data_dir = prepare(config.data_dir or default_data_dir())

@@ -28,6 +28,8 @@ SMALLEST_POWER = 1e-20
 #: Windows that go through the network at once: what they need fits a processor's cache, so that more take a third
 #: longer each, and memory stays flat.
 _BATCH_WINDOWS = 16
+#: The front end's frames and spectra of so many stay in the processor's cache: a quarter cheaper than sixteen at once.
+_FRAMED_WINDOWS = 4
 #: The pitches at which a window is read, in bands: as it is, then lower and higher (ratios of 1.09 and 1.19), so that
 #: up to a fifth either way at most 4.5 % is left for the network to bear.
 _SHIFTS_BANDS = (0, -2, 2, -4, 4)
@@ -135,9 +137,12 @@ class Fingerprint:
     def _read(self, windows: Samples, readings: int) -> Vectors:
         if windows.ndim != 2 or windows.shape[1] != self.window_samples:
             raise ValueError(f"windows are {windows.shape}, not (B, {self.window_samples})")
+        if not len(windows):
+            return self._none(readings)
+        framed = range(0, len(windows), _FRAMED_WINDOWS)
+        log_power = np.concatenate([self.front_end.log_power(windows[at : at + _FRAMED_WINDOWS]) for at in framed])
         starts = range(0, len(windows), _BATCH_WINDOWS)
-        made = [self._vectors(self.front_end.log_power(windows[at : at + _BATCH_WINDOWS]), readings) for at in starts]
-        return np.concatenate(made) if made else self._none(readings)
+        return np.concatenate([self._vectors(log_power[at : at + _BATCH_WINDOWS], readings) for at in starts])
 
     def _read_span(self, samples: Samples, readings: int) -> Vectors:
         if samples.ndim != 1:
