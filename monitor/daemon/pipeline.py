@@ -24,6 +24,7 @@ from monitor.catalog.search import CatalogReader
 from monitor.daemon.backlog import Backlog, Unheard, of_model
 from monitor.daemon.courtesy import Courtesy
 from monitor.daemon.heartbeat import Heartbeat
+from monitor.daemon.lookback import LookBack
 from monitor.daemon.queues import FairQueue
 from monitor.daemon.recorder import Recorder
 from monitor.daemon.tracker import StretchCache, Tracker
@@ -118,10 +119,13 @@ class Pipeline:
         heartbeat: Heartbeat | None = None,
         courtesy: Courtesy | None = None,
         backlog_dir: Path | None = None,
+        lookback_dir: Path | None = None,
     ) -> None:
-        """Without `backlog_dir` what waits to be searched waits in memory alone."""
+        """Without `backlog_dir` what waits to be searched waits in memory alone; without `lookback_dir` an airing that
+        was suspected when the process died is suspected anew.
+        """
         self._recorder, self._metrics, self._limits = recorder, metrics, limits
-        self._backlog_dir = backlog_dir
+        self._backlog_dir, self._lookback_dir = backlog_dir, lookback_dir
         self._heartbeat = heartbeat or Heartbeat()
         self._courtesy = courtesy or Courtesy()
         self._options, self._top_k = options, top_k
@@ -184,7 +188,19 @@ class Pipeline:
                 stretches=lane.stretches,
                 dimension=lane.embedder.dimension,
                 reference_hop_s=lane.embedder.hop_s,
+                kept=self._kept(stream, name),
             )
+
+    def _kept(self, stream: str, catalog: str) -> LookBack | None:
+        """Where the stream's latest windows are kept; nowhere for what is no stream of the user's."""
+        if self._lookback_dir is None or stream in self._listeners:
+            return None
+        embedder = self._lanes[catalog].embedder
+        return LookBack(
+            of_model(self._lookback_dir, catalog=catalog, model_id=embedder.model_id),
+            stream,
+            most_windows=math.ceil(self._options.look_back_s / embedder.hop_s),
+        )
 
     def attach_canary(self, stream: str, catalog: str, listener: Listener) -> None:
         """The stream's windows take the way of all others, and find the catalog's canary alone."""
@@ -250,13 +266,18 @@ class Pipeline:
             async with asyncio.timeout(timeout_s):
                 for _ in lanes:
                     await through.acquire()
-        aligners = [lane.trackers.pop(stream).aligner for lane in lanes]
-        return [event for aligner in aligners for event in (aligner.release() if goes_on else aligner.flush())]
+        trackers = [lane.trackers.pop(stream) for lane in lanes]
+        if goes_on:
+            return [event for tracker in trackers for event in tracker.aligner.release()]
+        for tracker in trackers:
+            tracker.forget()
+        return [event for tracker in trackers for event in tracker.aligner.flush()]
 
     def forget(self, stream: str) -> None:
         """Another daemon has the stream and its open matches: nothing of it is followed here."""
         for lane in self._lanes.values():
-            lane.trackers.pop(stream, None)
+            if (tracker := lane.trackers.pop(stream, None)) is not None:
+                tracker.forget()
 
     def reference(self, catalog: str, reference_id: str) -> Reference | None:
         """The reference as this catalog was seen last; None if it is not there."""

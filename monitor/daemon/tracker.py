@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.daemon.lookback import LookBack, Past
 from monitor.match.align import Aligner, Stretch
 from monitor.match.line import Plane, make_plane
 from monitor.types import MatchEvent, Neighbour, Vectors
@@ -69,8 +70,17 @@ class StretchCache:
 class Tracker:
     """Feeds an aligner window by window; the same for live streams and for files."""
 
-    def __init__(self, *, aligner: Aligner, stretches: StretchCache, dimension: int, reference_hop_s: float) -> None:
-        self.aligner = aligner
+    def __init__(
+        self,
+        *,
+        aligner: Aligner,
+        stretches: StretchCache,
+        dimension: int,
+        reference_hop_s: float,
+        kept: LookBack | None = None,
+    ) -> None:
+        """The look-back begins with what an earlier life has `kept`."""
+        self.aligner, self._kept = aligner, kept
         self._stretches, self._reference_hop_s = stretches, reference_hop_s
         self._silence = np.zeros((1, dimension), dtype=np.float32)
         self._starts: deque[float] = deque()
@@ -78,6 +88,9 @@ class Tracker:
         self._readings: deque[Vectors] = deque()
         #: What the clock's being set back has ended, until a step tells it.
         self._untold: list[MatchEvent] = []
+        for past in kept.recall(length_s=aligner.options.look_back_s) if kept is not None else []:
+            self._remember(past.start_s, past.readings)
+            aligner.recall(past.start_s, past.neighbours, past.over_s)
 
     async def step(self, start_s: float, readings: Vectors | None, neighbours: Sequence[Neighbour]) -> list[MatchEvent]:
         """The window is heard, read at some pitches (R, d): what happened. After UnreachableError it may be told again.
@@ -88,14 +101,11 @@ class Tracker:
             self._untold += self.aligner.flush()
             self._starts.clear()
             self._readings.clear()
+            self.forget()
         if self._starts and start_s < self._starts[-1]:
             return self._tell([])
         if not self._starts or start_s > self._starts[-1]:
-            self._starts.append(start_s)
-            self._readings.append(self._silence if readings is None else readings)
-            while self._starts[0] < start_s - self.aligner.options.look_back_s:
-                self._starts.popleft()
-                self._readings.popleft()
+            self._remember(start_s, readings)
             self.aligner.observe(start_s, neighbours)
         wanted = self.aligner.wanted()
         planes: dict[Stretch, Plane | None] = {}
@@ -119,7 +129,24 @@ class Tracker:
                     reference_vectors=reference_vectors,
                     reference_hop_s=self._reference_hop_s,
                 )
-        return self._tell(self.aligner.advance(planes))
+        events = self.aligner.advance(planes)
+        if self._kept is not None:
+            near = self.aligner.nearest(start_s)
+            self._kept.keep(Past(start_s=start_s, readings=readings, neighbours=near, over_s=self.aligner.over_s))
+        return self._tell(events)
+
+    def forget(self) -> None:
+        """Nobody will go on with the stream: nothing of it is kept."""
+        if self._kept is not None:
+            self._kept.forget()
+
+    def _remember(self, start_s: float, readings: Vectors | None) -> None:
+        """The window is the latest of the look-back."""
+        self._starts.append(start_s)
+        self._readings.append(self._silence if readings is None else readings)
+        while self._starts[0] < start_s - self.aligner.options.look_back_s:
+            self._starts.popleft()
+            self._readings.popleft()
 
     def _read(self, reading: int) -> Vectors:
         """The look-back at one pitch, (W, d); zeros where it was not read there."""

@@ -37,7 +37,8 @@ _TEMPO_STEP_RATIO = 0.015
 _FAR_STEP_RATIO = 0.03
 #: Each tempo is tried so far off the run's line.
 _SHIFTS_HOPS = np.array([0.0, -0.5, 0.5, -1.0, 1.0])
-#: A candidate is judged on so much of the look-back; all of it once it is a match, which finds its true start.
+#: A candidate is judged on so much of the look-back that was heard; all of it once it is a match, which finds its true
+#: start.
 _CANDIDATE_LOOK_BACK_S = 14.0
 #: Nearly all candidates come to nothing: one with less evidence than this, or beside a match that is followed, is
 #: looked at every so many windows only.
@@ -103,10 +104,14 @@ class Aligner:
         self._rivals = Rivals(look_back_s=options.look_back_s)
         self._suspicion = Suspicion(rivals=self._rivals, calibration=calibration, hop_s=hop_s)
         self._now_s = -np.inf
+        #: The latest window that was heard, be it by an earlier life.
+        self._latest_s = -np.inf
         #: Of each recording, where its latest match that is over ends: what lies before has been told.
         self._over_s: dict[str, float] = {}
         #: Where the latest span began that followed unheard audio; clocks before and after may disagree.
         self._gap_end_s = -np.inf
+        #: How long nothing was heard before it.
+        self._gap_s = 0.0
         #: The first window of what was heard without interruption.
         self._heard_from_s = -np.inf
         #: The last window of the stream, once it is told that there is no other.
@@ -164,6 +169,23 @@ class Aligner:
                 )
             )
 
+    def recall(self, start_s: float, neighbours: Sequence[Neighbour], over_s: Mapping[str, float]) -> None:
+        """A window was heard by an earlier life, which had told of these recordings up to there: it is evidence for
+        what is suspected from now on, as it is across an interruption of listening.
+        """
+        self._rivals.hear(start_s, neighbours)
+        self._over_s.update(over_s)
+        self._latest_s = start_s
+
+    def nearest(self, start_s: float) -> tuple[Neighbour, ...]:
+        """What is to be recalled of a window of the look-back."""
+        return self._rivals.nearest(start_s)
+
+    @property
+    def over_s(self) -> Mapping[str, float]:
+        """Of each recording, up to where its latest match that is over has told of it."""
+        return self._over_s
+
     def resume_sequences(self, sequences: Mapping[UUID, int]) -> None:
         """Number the coming events of restored matches after those already recorded."""
         for run in self._runs:
@@ -175,7 +197,7 @@ class Aligner:
         if start_s - self._now_s > 2 * self._hop_s + self._window_s:
             self._interrupt(start_s)
             self._heard_from_s = start_s
-        self._now_s = start_s
+        self._now_s = self._latest_s = start_s
         self._rivals.hear(start_s, neighbours)
         # How like the stream is to where a confirmed match of a reference is: elsewhere it only resembles itself.
         followed: dict[str, float] = {}
@@ -221,14 +243,21 @@ class Aligner:
             reference_id=run.reference_id,
             start_s=start_s,
             end_s=end_s,
-            since_s=max(run.since_s, self._now_s - _CANDIDATE_LOOK_BACK_S if run.state is None else -np.inf),
+            since_s=max(run.since_s, self._now_s - self._look_back_s(run)),
             reading=run.reading,
         )
 
+    def _look_back_s(self, run: Run) -> float:
+        """How far back the windows lie that a run is judged on; what was not heard is no part of it."""
+        if run.state is not None:
+            return self.options.look_back_s
+        since_gap_s = self._now_s - self._gap_end_s
+        unheard_s = self._gap_s if since_gap_s < _CANDIDATE_LOOK_BACK_S else 0.0
+        return min(_CANDIDATE_LOOK_BACK_S + unheard_s, self.options.look_back_s)
+
     def _reach(self, run: Run) -> tuple[float, float]:
         """The part of the reference that the run's line may touch within the look-back."""
-        look_back_s = self.options.look_back_s if run.state is not None else _CANDIDATE_LOOK_BACK_S
-        reach_s = look_back_s * (1 + self.options.tempo_max_ratio)
+        reach_s = self._look_back_s(run) * (1 + self.options.tempo_max_ratio)
         now_s = run.line.reference_at(self._now_s)
         return max(now_s - reach_s - self._window_s, 0.0), max(now_s + 2 * self._window_s, 0.0)
 
@@ -293,12 +322,16 @@ class Aligner:
         return events
 
     def _interrupt(self, until_s: float) -> None:
-        """What was heard before `until_s` lies on the old clock: its evidence and its start are settled."""
-        self._gap_end_s = until_s
+        """What was heard before `until_s` lies on the old clock: of matches its evidence and their start are settled.
+
+        What is suspected must be suspected anew; if its line goes on, what was heard before counts again.
+        """
+        self._gap_end_s, self._gap_s = until_s, until_s - self._latest_s
         self._suspicion.forget()
+        self._runs = [run for run in self._runs if run.state is not None]
         for run in self._runs:
             run.settle(until_s)
-            if run.state is not None and run.known_start is None and run.first_s <= run.settled_until_s:
+            if run.known_start is None and run.first_s <= run.settled_until_s:
                 told = self._match(run)
                 run.known_start = (told.start_s, told.reference_start_s)
 

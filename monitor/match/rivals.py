@@ -18,6 +18,7 @@ class _Nearest:
     reference_id: str
     similarity: float
     #: Of the nearest window of any other recording, or, if none was found, a bound to it.
+    next_reference_id: str
     next_similarity: float
 
 
@@ -37,14 +38,27 @@ class Rivals:
                 key=lambda neighbour: -neighbour.similarity,
             )
             another = (other for other in others if other.reference_id != first.reference_id)
+            then = next(another, [first, *others][-1])
             found[reading] = _Nearest(
                 reference_id=first.reference_id,
                 similarity=first.similarity,
-                next_similarity=next(another, [first, *others][-1]).similarity,
+                next_reference_id=then.reference_id,
+                next_similarity=then.similarity,
             )
         self._nearest[start_s] = found
         while next(iter(self._nearest)) < start_s - self._look_back_s:
             self._nearest.popitem(last=False)
+
+    def nearest(self, start_s: float) -> tuple[Neighbour, ...]:
+        """Of each reading of a window the nearest neighbour and the one that bounds all others: to be heard again."""
+        return tuple(
+            Neighbour(reference_id=name, reference_start_s=0.0, similarity=similarity, reading=reading)
+            for reading, nearest in self._nearest.get(start_s, {}).items()
+            for name, similarity in (
+                (nearest.reference_id, nearest.similarity),
+                (nearest.next_reference_id, nearest.next_similarity),
+            )
+        )
 
     def similarity(self, reference_id: str, reading: int, start_s: float) -> float:
         """Of a window with the nearest recording but one; NaN where that is not known."""

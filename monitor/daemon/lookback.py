@@ -1,0 +1,157 @@
+"""The latest windows of a stream against one catalog, in a file: what they say outlives the process.
+
+Records are appended and never flushed: what a killed process has written the kernel still has. A record that was cut
+off, or lost with the machine's power, is known by its checksum; it and what follows it say nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from monitor.types import Neighbour, Vectors
+
+log = logging.getLogger(__name__)
+
+#: Length and checksum of what follows.
+_HEAD = struct.Struct("<II")
+_LONGEST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Past:
+    """A window that was heard, embedded, searched and aligned."""
+
+    start_s: float
+    #: (R, d), rows of norm 1; None for silence.
+    readings: Vectors | None
+    #: Of each reading the nearest window, and the nearest of another recording.
+    neighbours: tuple[Neighbour, ...] = ()
+    #: Of each recording, up to where its latest match that is over had told of it then.
+    over_s: Mapping[str, float] = field(default_factory=dict)
+
+
+class LookBack:
+    """A stream's file, and its predecessor: each holds so many windows at most."""
+
+    def __init__(self, directory: Path, stream: str, *, most_windows: int) -> None:
+        """Nothing is read or written yet; the directory is made with the first window."""
+        name = quote(stream, safe="")
+        self._file, self._before = directory / f"{name}.windows", directory / f"{name}.windows.before"
+        self._most_windows = most_windows
+        #: How many windows the file holds; None before it was written by this process.
+        self._count: int | None = None
+        self._recalled: list[Past] = []
+        self._complained = False
+
+    def keep(self, past: Past) -> None:
+        """The window will be recalled. A disk that refuses it costs what a kill would have cost without it."""
+        try:
+            if self._count is None:
+                self._count = self._begin()
+            if self._count >= self._most_windows:
+                os.replace(self._file, self._before)  # noqa: PTH105
+                self._count = 0
+            with open(self._file, "ab", opener=_private) as file:
+                file.write(_packed(past))
+            self._count += 1
+            self._complained = False
+        except OSError as error:
+            if not self._complained:
+                log.warning("%s: the latest windows are not kept: %s", self._file, error.strerror or error)
+            self._complained = True
+            # A record may have been cut off: nothing is written after that.
+            self._count = None
+            self._recalled = []
+
+    def _begin(self) -> int:
+        """The file holds what was recalled, and that whole; returns how many windows that is."""
+        self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = self._file.with_suffix(".part")
+        with open(part, "wb", opener=_private) as file:
+            file.write(b"".join(_packed(past) for past in self._recalled))
+        os.replace(part, self._file)  # noqa: PTH105
+        self._before.unlink(missing_ok=True)
+        count, self._recalled = len(self._recalled), []
+        return count
+
+    def recall(self, *, length_s: float) -> list[Past]:
+        """The windows of the last so many seconds that were heard, in order."""
+        found: dict[float, Past] = {}
+        for path in (self._before, self._file):
+            for past in _read(path):
+                found[past.start_s] = past
+        newest_s = max(found, default=0.0)
+        self._recalled = [found[start_s] for start_s in sorted(found) if start_s >= newest_s - length_s]
+        return list(self._recalled)
+
+    def forget(self) -> None:
+        """Nothing will be recalled."""
+        self._count, self._recalled = None, []
+        for path in (self._before, self._file):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("%s cannot be removed: %s", path, error.strerror or error)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _packed(past: Past) -> bytes:
+    said = {
+        "start_s": past.start_s,
+        "shape": None if past.readings is None else past.readings.shape,
+        "near": [[one.reference_id, one.reference_start_s, one.similarity, one.reading] for one in past.neighbours],
+        "over_s": dict(past.over_s),
+    }
+    # Half precision moves a similarity by less than a thousandth.
+    vectors = b"" if past.readings is None else np.ascontiguousarray(past.readings, dtype="<f2").tobytes()
+    body = json.dumps(said).encode() + b"\n" + vectors
+    return _HEAD.pack(len(body), zlib.crc32(body)) + body
+
+
+def _read(path: Path) -> Iterator[Past]:
+    """The whole records at the beginning of the file; none if it is not there or cannot be read."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        log.warning("%s: the latest windows cannot be recalled: %s", path, error.strerror or error)
+        return
+    at = 0
+    while at + _HEAD.size <= len(content):
+        length, checksum = _HEAD.unpack_from(content, at)
+        body = content[at + _HEAD.size : at + _HEAD.size + length]
+        if not 0 < length <= _LONGEST_BYTES or len(body) < length or zlib.crc32(body) != checksum:
+            return
+        yield _unpacked(body)
+        at += _HEAD.size + length
+
+
+def _unpacked(body: bytes) -> Past:
+    said, _, vectors = body.partition(b"\n")
+    told = json.loads(said)
+    readings = None
+    if told["shape"] is not None:
+        readings = np.frombuffer(vectors, dtype="<f2").astype(np.float32).reshape(told["shape"])
+    return Past(
+        start_s=told["start_s"],
+        readings=readings,
+        neighbours=tuple(
+            Neighbour(reference_id=name, reference_start_s=start_s, similarity=similarity, reading=reading)
+            for name, start_s, similarity, reading in told["near"]
+        ),
+        over_s=told["over_s"],
+    )
