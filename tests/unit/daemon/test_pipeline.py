@@ -71,10 +71,18 @@ class Log:
         return [event.match.state.value for event in self.events if event.changed]
 
 
+class Canary:
+    def heard(self, event):
+        raise AssertionError(event)
+
+    def lost(self, reason):
+        raise AssertionError(reason)
+
+
 class Station:
     """A pipeline with one catalog and one stream on which `piece-1` airs from second 5 on."""
 
-    def __init__(self, backlog_dir=None) -> None:
+    def __init__(self, backlog_dir=None, lookback_dir=None) -> None:
         self.catalog = Catalog({f"piece-{n}": Recording(seed=n, duration_s=60.0) for n in range(4)})
         self.reader, self.log, self.metrics = Reader(self.catalog), Log(), Metrics(CollectorRegistry())
         self.pipeline = Pipeline(
@@ -84,6 +92,7 @@ class Station:
             top_k=10,
             limits=Limits(batch_windows=8, windows_capacity=500, backlog_s=60, search_interval_s=0.0),
             backlog_dir=backlog_dir,
+            lookback_dir=lookback_dir,
         )
         self.pipeline.add_catalog(
             name="default", model="m", embedder=Model(), reader=self.reader, calibration=CALIBRATION
@@ -182,6 +191,28 @@ async def test_what_another_daemon_has_taken_is_followed_no_more(station):
     station.pipeline.close()
     await station.running
     assert "ended" not in station.log.told
+
+
+async def test_the_latest_windows_are_kept_as_long_as_somebody_may_go_on_with_the_stream(tmp_path):
+    station = Station(lookback_dir=tmp_path)
+    running = asyncio.create_task(station.pipeline.run())
+
+    def kept():
+        return [path.name for path in tmp_path.rglob("*.windows")]
+
+    station.pipeline.attach_canary("canary", "default", Canary())
+    station.pipeline.submit("m", Window(stream="canary", start_s=0.0, samples=station.windows[0][1], level_dbfs=-20.0))
+    station.play(0, 20)
+    await until(lambda: "confirmed" in station.log.told)
+    assert kept() == ["radio.windows"]
+    await station.pipeline.detach("radio", 20.0, goes_on=True)
+    assert kept() == ["radio.windows"]
+    station.pipeline.attach("radio", ["default"], [])
+    await station.pipeline.detach("radio", 20.0)
+    assert kept() == []
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
 
 
 async def test_a_detached_stream_that_is_not_there_is_not_waited_for(station):
