@@ -28,7 +28,10 @@ _GONE_S = 30.0
 _OPPORTUNITY_S = 60.0
 _ANY_S = (0.5, 12.0)
 _INTO_MATCH_S = (0.0, 5.0)
-_INTO_START_S = (0.1, 3.0)
+#: How far into a start, as a share of what the one before took.
+_INTO_START = (0.1, 0.8)
+#: A process that was just being started when the daemon died shows its command line after this, if not at once.
+_SHOWN_S = 0.1
 
 
 class Moment(enum.StrEnum):
@@ -42,7 +45,7 @@ class Moment(enum.StrEnum):
 
 
 #: Of each hundred kills. A provisional match is often confirmed before the kill falls, so more are tried than wanted.
-_SHARES = {Moment.OPEN: 34, Moment.PROVISIONAL: 40, Moment.START: 11, Moment.KEEPER: 11, Moment.ANY: 4}
+_SHARES = {Moment.OPEN: 33, Moment.PROVISIONAL: 40, Moment.START: 12, Moment.KEEPER: 11, Moment.ANY: 4}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,10 +88,14 @@ class Supervisor:
         self._lives = 0
         self._daemon: Daemon | None = None
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        #: When the start began that goes on, and how long the latest whole one took.
+        self._began_s: float | None = None
+        self._start_took_s = 0.0
 
     async def start(self) -> None:
         """A daemon is there, not ready yet."""
         self._lives += 1
+        self._began_s = time.monotonic()
         self._life = AsyncExitStack()
         self._daemon = await self._life.enter_async_context(
             self._program.daemon(self._logs / f"daemon-{self._lives:03d}.log")
@@ -113,6 +120,8 @@ class Supervisor:
             if time.monotonic() > give_up_s:
                 raise MonitorError(f"the daemon is not ready within {_READY_S:.0f} s")
             await asyncio.sleep(_POLL_S)
+        if self._began_s is not None:
+            self._start_took_s, self._began_s = time.monotonic() - self._began_s, None
 
     async def kill(self, moment: Moment) -> Kill:
         """Wait for the moment, kill, start again where the daemon was killed, and wait until it is ready."""
@@ -128,7 +137,7 @@ class Supervisor:
         began_s = time.monotonic()
         await self._end()
         await self.start()
-        await asyncio.sleep(self._chance.uniform(*_INTO_START_S))
+        await asyncio.sleep(self._chance.uniform(*_INTO_START) * self._start_took_s)
         starting = not await self._is_ready()
         return await self._kill_daemon(Moment.START, starting=starting, began_s=began_s)
 
@@ -173,6 +182,8 @@ class Supervisor:
         """Kill the daemon; how many of its ffmpegs live on."""
         os.kill(self._there.pid, signal.SIGKILL)
         await self._life.aclose()
+        await self._patiently(self._no_ffmpegs, _GONE_S)
+        await asyncio.sleep(_SHOWN_S)
         await self._patiently(self._no_ffmpegs, _GONE_S)
         return self.ffmpegs_left
 
