@@ -110,10 +110,12 @@ def _private(path: str, flags: int) -> int:
 
 def _packed(past: Past) -> bytes:
     said = {
-        "start_s": past.start_s,
+        "start_s": float(past.start_s),
         "shape": None if past.readings is None else past.readings.shape,
-        "near": [[one.reference_id, one.reference_start_s, one.similarity, one.reading] for one in past.neighbours],
-        "over_s": dict(past.over_s),
+        "near": [
+            [one.reference_id, one.reference_start_s, float(one.similarity), one.reading] for one in past.neighbours
+        ],
+        "over_s": {name: float(over_s) for name, over_s in past.over_s.items()},
     }
     # Half precision moves a similarity by less than a thousandth.
     vectors = b"" if past.readings is None else np.ascontiguousarray(past.readings, dtype="<f2").tobytes()
@@ -136,7 +138,10 @@ def _read(path: Path) -> Iterator[Past]:
         body = content[at + _HEAD.size : at + _HEAD.size + length]
         if not 0 < length <= _LONGEST_BYTES or len(body) < length or zlib.crc32(body) != checksum:
             return
-        yield _unpacked(body)
+        try:
+            yield _unpacked(body)
+        except (KeyError, TypeError, ValueError):  # another version of monitor wrote it
+            return
         at += _HEAD.size + length
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -87,6 +89,21 @@ def test_garbage_says_nothing(kept, tmp_path):
     for place in range(0, len(whole), 37):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
         assert kept().recall(length_s=30.0) == []
+
+
+def test_what_another_version_wrote_says_nothing(kept, tmp_path):
+    writer = kept()
+    writer.keep(past(0))
+    (file,) = tmp_path.rglob("*.windows")
+    for body in (b"{}\n", b"[1]\n", b"\x00", b'{"start_s": 1, "shape": [3, 8], "near": [], "over_s": {}}\nshort'):
+        file.write_bytes(struct.pack("<II", len(body), zlib.crc32(body)) + body)
+        assert kept().recall(length_s=30.0) == []
+
+
+def test_numbers_of_numpy_are_kept_as_numbers(kept):
+    near = Neighbour(reference_id="a", reference_start_s=0.0, similarity=np.float32(0.5))
+    kept().keep(Past(start_s=np.float64(1.0), readings=None, neighbours=(near,), over_s={"a": np.float64(2.0)}))
+    assert kept().recall(length_s=30.0)[0].neighbours[0].similarity == 0.5
 
 
 def test_what_is_forgotten_is_not_there(kept, tmp_path):
