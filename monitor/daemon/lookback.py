@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 #: Length and checksum of what follows.
 _HEAD = struct.Struct("<II")
 _LONGEST_BYTES = 1 << 20
+#: A source's sample clock may run ahead of ours by a little.
+_AHEAD_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,13 +86,19 @@ class LookBack:
         count, self._recalled = len(self._recalled), []
         return count
 
-    def recall(self, *, length_s: float) -> list[Past]:
-        """The windows of the last so many seconds that were heard, in order."""
+    def recall(self, *, length_s: float, now_s: float | None = None) -> list[Past]:
+        """The windows of the last so many seconds that were heard, in order.
+
+        What lies later than `now_s` was heard before the clock was set back: then all of it is forgotten.
+        """
         found: dict[float, Past] = {}
         for path in (self._before, self._file):
             for past in _read(path):
                 found[past.start_s] = past
         newest_s = max(found, default=0.0)
+        if now_s is not None and newest_s > now_s + _AHEAD_S:
+            self.forget()
+            return []
         self._recalled = [found[start_s] for start_s in sorted(found) if start_s >= newest_s - length_s]
         return list(self._recalled)
 

@@ -189,6 +189,7 @@ class Pipeline:
                 dimension=lane.embedder.dimension,
                 reference_hop_s=lane.embedder.hop_s,
                 kept=self._kept(stream, name),
+                now_s=time.time(),
             )
 
     def _kept(self, stream: str, catalog: str) -> LookBack | None:

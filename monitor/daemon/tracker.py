@@ -78,8 +78,9 @@ class Tracker:
         dimension: int,
         reference_hop_s: float,
         kept: LookBack | None = None,
+        now_s: float | None = None,
     ) -> None:
-        """The look-back begins with what an earlier life has `kept`."""
+        """The look-back begins with what an earlier life has `kept` until now."""
         self.aligner, self._kept = aligner, kept
         self._stretches, self._reference_hop_s = stretches, reference_hop_s
         self._silence = np.zeros((1, dimension), dtype=np.float32)
@@ -88,15 +89,19 @@ class Tracker:
         self._readings: deque[Vectors] = deque()
         #: What the clock's being set back has ended, until a step tells it.
         self._untold: list[MatchEvent] = []
-        for past in kept.recall(length_s=aligner.options.look_back_s) if kept is not None else []:
+        for past in kept.recall(length_s=aligner.options.look_back_s, now_s=now_s) if kept is not None else []:
             self._remember(past.start_s, past.readings)
             aligner.recall(past.start_s, past.neighbours, past.over_s)
+        self._recalled_s = self._starts[-1] if self._starts else None
 
     async def step(self, start_s: float, readings: Vectors | None, neighbours: Sequence[Neighbour]) -> list[MatchEvent]:
         """The window is heard, read at some pitches (R, d): what happened. After UnreachableError it may be told again.
 
         A window that was heard before (servers send past audio on a reconnect) says nothing new.
         """
+        if self._starts and self._starts[-1] == self._recalled_s and start_s <= self._starts[-1]:
+            # An earlier life has heard it: what waited on disk is told again.
+            return self._tell([])
         if self._starts and start_s < self._starts[-1] - _SET_BACK_S:
             self._untold += self.aligner.flush()
             self._starts.clear()

@@ -143,7 +143,7 @@ class Reader:
 class Life:
     """One process that hears the stream; its end is a kill."""
 
-    def __init__(self, catalog: Catalog, kept: LookBack | None) -> None:
+    def __init__(self, catalog: Catalog, kept: LookBack | None, now_s: float | None = None) -> None:
         self._catalog = catalog
         self.tracker = Tracker(
             aligner=Listener(catalog).aligner,
@@ -151,6 +151,7 @@ class Life:
             dimension=DIMENSION,
             reference_hop_s=HOP_S,
             kept=kept,
+            now_s=now_s,
         )
 
     async def hear(self, stream, since_s, until_s):
@@ -208,6 +209,41 @@ async def test_what_an_airing_before_the_kill_has_told_is_no_evidence_of_another
     assert first[-1].match.state is MatchState.ENDED
     assert kept(60).recall(length_s=30.0)[-1].over_s == {"piece-7": pytest.approx(1000 + 19.0, abs=1.0)}
     assert told(await Life(catalog, kept(60)).hear(stream, 30.4, np.inf)) == []
+
+
+@pytest.mark.parametrize("back_s", [60.0, 130.0, 3600.0])
+async def test_a_clock_set_back_between_two_lives_leaves_the_next_one_hearing(kept, back_s):
+    catalog = Catalog({f"piece-{n}": Recording(seed=n, duration_s=60.0) for n in range(4)})
+    before = list(windows(catalog, [], until_s=40.0, noise=1.0, seed=3))
+    await Life(catalog, kept(60)).hear([(start_s + 5000.0, vector) for start_s, vector in before], 0.0, np.inf)
+    now_s = 1000.0 + 5045.0 - back_s
+    life = Life(catalog, kept(60), now_s=now_s)
+    stream = windows(catalog, [Airing("piece-2", 2.0, 10.0, 30.0)], until_s=30.0, noise=0.6, seed=4)
+    events = await life.hear([(start_s + now_s - 1000.0, vector) for start_s, vector in stream], 0.0, np.inf)
+    assert any(event.match.state is MatchState.CONFIRMED for event in events)
+
+
+async def test_what_is_told_again_to_the_next_life_ends_nothing(kept):
+    catalog = Catalog({f"piece-{n}": Recording(seed=n, duration_s=400.0) for n in range(4)})
+    stream = list(windows(catalog, [Airing("piece-1", 4.0, 0.0, 230.0)], until_s=232.0, noise=0.6, seed=5))
+    first = await Life(catalog, kept(60)).hear(stream, 0.0, 220.0)
+    life = Life(catalog, kept(60))
+    life.tracker.aligner.restore([first[-1].match])
+    again = await life.hear(stream, 60.0, np.inf)
+    assert {event.match.match_id for event in first + again} == {first[0].match.match_id}
+    assert all(event.match.state is MatchState.CONFIRMED for event in again)
+
+
+async def test_a_row_that_a_stop_has_ended_is_no_evidence_of_another(kept):
+    catalog = Catalog({f"piece-{n}": Recording(seed=n, duration_s=120.0) for n in range(12)})
+    airings = [Airing("piece-7", 5.0, 20.0, 15.0), Airing("piece-7", 31.5, 46.5, 1.2, gain=0.8)]
+    stream = list(windows(catalog, airings, until_s=45.0, noise=0.5, seed=22))
+    first = Life(catalog, kept(60))
+    await first.hear(stream, 0.0, 19.0)
+    (ended,) = first.tracker.aligner.flush(interrupted=True)
+    life = Life(catalog, kept(60))
+    life.tracker.aligner.restore([ended.match])
+    assert told(await life.hear(stream, 20.0, np.inf)) == []
 
 
 async def test_nothing_is_kept_of_a_stream_that_nobody_goes_on_with(kept):
