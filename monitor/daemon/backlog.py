@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from monitor.daemon.framing import body_at, framed
 from monitor.errors import StorageError
 from monitor.types import Embedded
 
@@ -28,7 +29,6 @@ _MEMORY_ITEMS = 4096
 _SEGMENT_BYTES = 4 << 20
 #: Numbers of segments lie so far apart that one fits before any.
 _APART = 1000
-_HEAD = struct.Struct("<II")  # bytes of the body, its CRC-32
 _BODY = struct.Struct("<?ddHHHI")  # is a window, start or until, length, bytes of the name, rows, dimension, mark
 _PLACE = struct.Struct("<QQI")  # segment, bytes of it that are done with, CRC-32 of both
 _PLACE_BODY = struct.Struct("<QQ")
@@ -342,20 +342,18 @@ class Backlog:
         rows, dimension = (0, 0) if readings is None else readings.shape
         body = _BODY.pack(*head, len(name), rows, dimension, mark) + name
         body += b"" if readings is None else np.ascontiguousarray(readings, dtype="<f4").tobytes()
-        return _HEAD.pack(len(body), zlib.crc32(body)) + body
+        return framed(body)
 
 
 def _decoded(text: bytes, at: int) -> tuple[Item, int, int] | None:
     """The item at `at`, where the next one begins, and its mark; None where there is no whole one."""
-    if at + _HEAD.size > len(text):
+    found = body_at(text, at)
+    if found is None or len(found[0]) < _BODY.size:
         return None
-    size, checksum = _HEAD.unpack_from(text, at)
-    body = text[at + _HEAD.size : at + _HEAD.size + size]
-    if len(body) < size or size < _BODY.size or zlib.crc32(body) != checksum:
-        return None
+    body, next_at = found
     is_window, time_s, window_s, name_bytes, rows, dimension, mark = _BODY.unpack_from(body)
     name_end = _BODY.size + name_bytes
-    if size != name_end + 4 * rows * dimension:
+    if len(body) != name_end + 4 * rows * dimension:
         return None
     try:
         stream = body[_BODY.size : name_end].decode()
@@ -367,7 +365,7 @@ def _decoded(text: bytes, at: int) -> tuple[Item, int, int] | None:
         if rows:
             readings = np.frombuffer(body, dtype="<f4", offset=name_end).astype(np.float32).reshape(rows, dimension)
         item = Embedded(stream=stream, start_s=time_s, window_s=window_s, readings=readings)
-    return item, at + _HEAD.size + size, mark
+    return item, next_at, mark
 
 
 def of_model(parent: Path, *, catalog: str, model_id: str) -> Path:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import struct
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +16,11 @@ from urllib.parse import quote
 
 import numpy as np
 
+from monitor.daemon.framing import body_at, framed
 from monitor.types import Neighbour, Vectors
 
 log = logging.getLogger(__name__)
 
-#: Length and checksum of what follows.
-_HEAD = struct.Struct("<II")
-_LONGEST_BYTES = 1 << 20
 #: A source's sample clock may run ahead of ours by a little.
 _AHEAD_S = 2.0
 
@@ -127,8 +123,7 @@ def _packed(past: Past) -> bytes:
     }
     # Half precision moves a similarity by less than a thousandth.
     vectors = b"" if past.readings is None else np.ascontiguousarray(past.readings, dtype="<f2").tobytes()
-    body = json.dumps(said).encode() + b"\n" + vectors
-    return _HEAD.pack(len(body), zlib.crc32(body)) + body
+    return framed(json.dumps(said).encode() + b"\n" + vectors)
 
 
 def _read(path: Path) -> Iterator[Past]:
@@ -141,16 +136,12 @@ def _read(path: Path) -> Iterator[Past]:
         log.warning("%s: the latest windows cannot be recalled: %s", path, error.strerror or error)
         return
     at = 0
-    while at + _HEAD.size <= len(content):
-        length, checksum = _HEAD.unpack_from(content, at)
-        body = content[at + _HEAD.size : at + _HEAD.size + length]
-        if not 0 < length <= _LONGEST_BYTES or len(body) < length or zlib.crc32(body) != checksum:
-            return
+    while (found := body_at(content, at)) is not None:
+        body, at = found
         try:
             yield _unpacked(body)
         except (KeyError, TypeError, ValueError):  # another version of monitor wrote it
             return
-        at += _HEAD.size + length
 
 
 def _unpacked(body: bytes) -> Past:
@@ -160,11 +151,11 @@ def _unpacked(body: bytes) -> Past:
     if told["shape"] is not None:
         readings = np.frombuffer(vectors, dtype="<f2").astype(np.float32).reshape(told["shape"])
     return Past(
-        start_s=told["start_s"],
+        start_s=float(told["start_s"]),
         readings=readings,
         neighbours=tuple(
             Neighbour(reference_id=name, reference_start_s=start_s, similarity=similarity, reading=reading)
             for name, start_s, similarity, reading in told["near"]
         ),
-        over_s=told["over_s"],
+        over_s={name: float(over_s) for name, over_s in dict(told["over_s"]).items()},
     )

@@ -430,7 +430,7 @@ class Pipeline:
             near = [found for found in near if (found.reference_id == CANARY_ID) == (item.stream in self._listeners)]
             step = partial(tracker.step, item.start_s, item.readings, near)
             return await self._patiently(lane, step) or []
-        events = tracker.aligner.unheard(item.until_s)
+        events = tracker.unheard(item.until_s)
         if item.through is not None:
             item.through.release()
         return events

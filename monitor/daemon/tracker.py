@@ -135,15 +135,34 @@ class Tracker:
                     reference_hop_s=self._reference_hop_s,
                 )
         events = self.aligner.advance(planes)
-        if self._kept is not None:
-            near = self.aligner.nearest(start_s)
-            self._kept.keep(Past(start_s=start_s, readings=readings, neighbours=near, over_s=self.aligner.over_s))
+        self._keep()
         return self._tell(events)
+
+    def unheard(self, until_s: float) -> list[MatchEvent]:
+        """The stream was not heard until then: what has waited too long is over, for the next life too."""
+        events = self.aligner.unheard(until_s)
+        if events:
+            self._keep()
+        return events
 
     def forget(self) -> None:
         """Nobody will go on with the stream: nothing of it is kept."""
         if self._kept is not None:
             self._kept.forget()
+
+    def _keep(self) -> None:
+        """The latest window, with what has been told by now, outlives the process."""
+        if self._kept is None or not self._starts:
+            return
+        start_s, readings = self._starts[-1], self._readings[-1]
+        self._kept.keep(
+            Past(
+                start_s=start_s,
+                readings=None if readings is self._silence else readings,
+                neighbours=self.aligner.nearest(start_s),
+                over_s=self.aligner.over_s,
+            )
+        )
 
     def _remember(self, start_s: float, readings: Vectors | None) -> None:
         """The window is the latest of the look-back."""

@@ -194,14 +194,13 @@ class Aligner:
 
     def observe(self, start_s: float, neighbours: Sequence[Neighbour]) -> None:
         """Take the window that starts at `start_s` with its neighbours (none for silence). Every window is told."""
-        unheard_s = max(start_s - self._latest_s, 0.0)
-        first = self._now_s != self._latest_s
-        if start_s - self._now_s > 2 * self._hop_s + self._window_s:
-            first = True
+        hole = start_s - self._now_s > 2 * self._hop_s + self._window_s
+        if hole or self._now_s != self._latest_s:
+            # The first window after an interruption: only now is it known how much was missed, and not sent again.
+            self._gap_s = max(start_s - self._latest_s, 0.0)
+        if hole:
             self._interrupt(start_s)
             self._heard_from_s = start_s
-        if first:  # a server may have sent again what was missed
-            self._gap_s = unheard_s
         self._now_s = self._latest_s = start_s
         self._rivals.hear(start_s, neighbours)
         # How like the stream is to where a confirmed match of a reference is: elsewhere it only resembles itself.
@@ -331,7 +330,7 @@ class Aligner:
 
         What is suspected must be suspected anew; if its line goes on, what was heard before counts again.
         """
-        self._gap_end_s, self._gap_s = until_s, max(until_s - self._latest_s, 0.0)
+        self._gap_end_s = until_s
         self._suspicion.forget()
         self._runs = [run for run in self._runs if run.state is not None]
         for run in self._runs:

@@ -95,7 +95,15 @@ def test_what_another_version_wrote_says_nothing(kept, tmp_path):
     writer = kept()
     writer.keep(past(0))
     (file,) = tmp_path.rglob("*.windows")
-    for body in (b"{}\n", b"[1]\n", b"\x00", b'{"start_s": 1, "shape": [3, 8], "near": [], "over_s": {}}\nshort'):
+    for body in (
+        b"",
+        b'{"start_s": null, "shape": null, "near": [], "over_s": {}}\n',
+        b'{"start_s": 1, "shape": null, "near": [], "over_s": [1]}\n',
+        b"{}\n",
+        b"[1]\n",
+        b"\x00",
+        b'{"start_s": 1, "shape": [3, 8], "near": [], "over_s": {}}\nshort',
+    ):
         file.write_bytes(struct.pack("<II", len(body), zlib.crc32(body)) + body)
         assert kept().recall(length_s=30.0) == []
 
@@ -244,6 +252,24 @@ async def test_a_row_that_a_stop_has_ended_is_no_evidence_of_another(kept):
     life = Life(catalog, kept(60))
     life.tracker.aligner.restore([ended.match])
     assert told(await life.hear(stream, 20.0, np.inf)) == []
+
+
+async def test_a_match_that_ends_while_nothing_is_heard_is_no_evidence_after_a_death_in_that_gap(kept):
+    catalog = Catalog({f"piece-{n}": Recording(seed=n, duration_s=120.0) for n in range(12)})
+    airings = [Airing("piece-7", 5.0, 20.0, 15.0), Airing("piece-7", 27.0, 42.0, 1.2, gain=0.8)]
+    stream = list(windows(catalog, airings, until_s=45.0, noise=0.5, seed=22))
+
+    def life():
+        life = Life(catalog, kept(60))
+        life.tracker.aligner.options = dataclasses.replace(life.tracker.aligner.options, max_gap_s=5.0)
+        return life
+
+    first = life()
+    await first.hear(stream, 0.0, 19.0)
+    (ended,) = first.tracker.unheard(1000.0 + 26.0)
+    assert ended.match.state is MatchState.ENDED
+    assert kept(60).recall(length_s=30.0)[-1].over_s == {"piece-7": pytest.approx(1000 + 19.0, abs=1.0)}
+    assert told(await life().hear(stream, 26.0, np.inf)) == []
 
 
 async def test_nothing_is_kept_of_a_stream_that_nobody_goes_on_with(kept):
