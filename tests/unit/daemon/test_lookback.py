@@ -178,7 +178,7 @@ def told(events):
     ]
 
 
-@pytest.mark.parametrize("away_s", [5.0, 9.0])
+@pytest.mark.parametrize("away_s", [5.0, 9.0, 13.0])
 async def test_a_life_after_a_kill_tells_what_one_that_went_on_would(kept, away_s):
     part_s = 4.5
     catalog = Catalog({f"piece-{n}": Recording(seed=n, duration_s=60.0) for n in range(6)})
