@@ -111,7 +111,7 @@ class Daemon:
             heartbeat=self._heartbeat,
             courtesy=self._courtesy,
             backlog_dir=deployment.data_dir / "backlog",
-            lookback_dir=deployment.data_dir / "lookback",
+            lookback_dir=deployment.lookback_dir,
         )
         self._self_test = SelfTest(
             pipeline=self._pipeline,

@@ -48,6 +48,11 @@ class Deployment:
         """Where fetched weights lie."""
         return self.data_dir / "models"
 
+    @property
+    def lookback_dir(self) -> Path:
+        """Where each stream's latest windows lie."""
+        return self.data_dir / "lookback"
+
     def load_embedder(self, name: str) -> Embedder:
         """The embedder with the configured number of threads."""
         return embed.load(name, models_dir=self.models_dir, threads=self.config.pipeline.model_threads)

@@ -13,7 +13,7 @@ from monitor import config as configuration
 from monitor.catalog.loader import FileMark, rescan
 from monitor.catalog.references import References
 from monitor.catalog.verify import survey
-from monitor.daemon import memory
+from monitor.daemon import lookback, memory
 from monitor.daemon.listening import Listening
 from monitor.daemon.schedule import Schedule
 from monitor.deployment import Deployment
@@ -57,6 +57,8 @@ class Upkeep:
         self._schedule.every(_ABANDONED_EVERY_S, "abandoned matches", self._listening.end_abandoned)
         self._schedule.every(_GIVE_BACK_EVERY_S, "memory", self._give_back)
         self._schedule.daily(_HOUR, "retention", self._retain)
+        self._schedule.soon("look-back", self._sweep)
+        self._schedule.daily(_HOUR, "look-back", self._sweep)
         self._schedule.soon("survey", self._survey)
         self._schedule.every(_SURVEY_EVERY_S, "survey", self._survey)
         for catalog in config.catalogs:
@@ -100,6 +102,11 @@ class Upkeep:
             now_s=time.time(),
         )
         log.info("what was older is gone", extra={"action": "retention", **gone})
+
+    async def _sweep(self) -> None:
+        gone = await asyncio.to_thread(lookback.sweep, self._deployment.lookback_dir, now_s=time.time())
+        if gone:
+            log.info("%d files of streams that are gone are removed", gone, extra={"action": "swept", "files": gone})
 
     async def _rescan(self, catalog: configuration.Catalog) -> None:
         results = await rescan(

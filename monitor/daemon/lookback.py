@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: A source's sample clock may run ahead of ours by a little.
 _AHEAD_S = 2.0
+#: No airing goes on after so long.
+_STALE_S = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +108,21 @@ class LookBack:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 log.warning("%s cannot be removed: %s", path, error.strerror or error)
+
+
+def sweep(directory: Path, *, now_s: float) -> int:
+    """What nobody has added to for a day is gone: files of streams that were removed, which is told to no process that
+    does not run. Returns how many files that were.
+    """
+    gone = 0
+    for path in directory.rglob("*.windows*"):
+        try:
+            if now_s - path.stat().st_mtime > _STALE_S:
+                path.unlink()
+                gone += 1
+        except OSError as error:
+            log.warning("%s cannot be removed: %s", path, error.strerror or error)
+    return gone
 
 
 def _private(path: str, flags: int) -> int:

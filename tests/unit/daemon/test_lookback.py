@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
-from monitor.daemon.lookback import LookBack, Past
+from monitor.daemon.lookback import LookBack, Past, sweep
 from monitor.daemon.tracker import StretchCache, Tracker
 from monitor.types import MatchState, Neighbour
 from tests.unit.match.simulation import DIMENSION, HOP_S, WINDOW_S, Airing, Catalog, Listener, Recording, windows
@@ -54,6 +54,18 @@ def test_the_files_stay_small(kept, tmp_path):
     for number in range(500):
         writer.keep(past(number))
     assert sum(path.read_bytes().count(b"start_s") for path in tmp_path.rglob("*.windows*")) <= 20
+
+
+def test_what_nobody_has_added_to_for_a_day_is_swept(kept, tmp_path):
+    writer = kept()
+    for number in range(15):
+        writer.keep(past(number))
+    files = list(tmp_path.rglob("*.windows*"))
+    written_s = max(path.stat().st_mtime for path in files)
+    assert sweep(tmp_path, now_s=written_s + 3600) == 0
+    assert sweep(tmp_path, now_s=written_s + 90_000) == len(files) == 2
+    assert not kept().recall(length_s=60.0)
+    assert sweep(tmp_path / "never", now_s=written_s) == 0
 
 
 def test_silence_is_recalled_as_silence(kept):
