@@ -138,7 +138,7 @@ class Aligner:
     @property
     def strongest_nats(self) -> float:
         """The most evidence that any run has now, told or not; 0 where nothing is suspected."""
-        return max((run.evidence_nats for run in self._runs), default=0.0)
+        return max((run.told_nats for run in self._runs), default=0.0)
 
     def restore(self, matches: Iterable[Match]) -> None:
         """Take over rows that an earlier life left open; they go on if the airing does, else end at their last hit.
@@ -147,6 +147,7 @@ class Aligner:
         """
         for match in matches:
             interrupted = match.state in _REOPENED
+            state = _REOPENED.get(match.state, match.state)
             covered_s = COVERED_SHARE * self._window_s + self._hop_s / 2
             self._runs.append(
                 Run(
@@ -157,10 +158,11 @@ class Aligner:
                     last_s=match.last_hit_s,
                     settled_nats=match.evidence_nats,
                     evidence_nats=match.evidence_nats,
+                    ceiling_nats=np.inf if state is MatchState.CONFIRMED else match.evidence_nats,
                     settled_similarity=match.score,
                     settled_hits=1,
                     match_id=match.match_id,
-                    state=_REOPENED.get(match.state, match.state),
+                    state=state,
                     interrupted=interrupted,
                     told_hits_until_s=match.last_hit_s,
                     told_s=match.last_hit_s,
@@ -456,6 +458,7 @@ class Aligner:
         run.settled_until_s = run.last_s
         run.reading, run.line, run.last_s = candidate.reading, candidate.line, candidate.last_s
         run.recent = {start: value for start, value in candidate.recent.items() if start > run.settled_until_s}
+        run.ceiling_nats = max(run.ceiling_nats, candidate.ceiling_nats)
         run.evidence_nats = run.settled_nats + sum(nats for nats, _ in run.recent.values() if nats > 0)
         self._runs.remove(candidate)
 

@@ -121,6 +121,8 @@ class Fit:
     window_starts_s: Floats
     #: Evidence of each window in nats, shape (W,).
     nats: Floats
+    #: What the sum of evidence is bounded by: the line may be that of a recording's kin.
+    ceiling_nats: float
     #: How like each window is to what lies on the line, also between the reference's windows, and to what does not.
     likeness: Likeness
     #: Reference times of the windows that were compared, shape (W,).
@@ -199,10 +201,12 @@ def fit_line(
     vectors = np.concatenate([plane.vectors, np.zeros_like(plane.vectors[:1])])[column]
     likeness = _along_line(plane, line, rivals)
     judged = _judged(likeness, nats[best], calibration, window_weight)
+    news = _news(vectors, judged, calibration, window_weight)
     return Fit(
         line=line,
         window_starts_s=starts,
-        nats=judged * _news(vectors, judged, calibration, window_weight),
+        nats=judged * news,
+        ceiling_nats=_ceiling(likeness, nats[best], news * window_weight, calibration),
         likeness=likeness,
         reference_starts_s=plane.reference_start_s + column * plane.reference_hop_s,
         vectors=vectors,
@@ -277,6 +281,18 @@ def _judged(likeness: Likeness, hopeful: Floats, calibration: Calibration, windo
         np.where(fixed, hopeful, calibration.weigh(likeness, nats) * window_weight) for nats in calibration.hypotheses
     ]
     return max(judged, key=lambda nats: best_segment(nats).evidence_nats)
+
+
+def _ceiling(likeness: Likeness, hopeful: Floats, weights: Floats, calibration: Calibration) -> float:
+    """The most that can be said for a line, which may be of the recording's kin: by the windows that show it best.
+
+    `weights` (W,) are the share of each window that is news; `hopeful` as for `_judged`.
+    """
+    if calibration.kin is None:
+        return math.inf
+    fixed = np.isnan(likeness.own) | (hopeful == 0.0)
+    said = [best_segment(np.where(fixed, 0.0, nats * weights)) for nats in calibration.against_kin(likeness)]
+    return calibration.kin.rarity_nats + max(segment.evidence_nats for segment in said)
 
 
 def _news(vectors: Vectors, nats: Floats, calibration: Calibration, window_weight: float) -> Floats:

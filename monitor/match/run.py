@@ -42,6 +42,8 @@ class Run:
     #: Evidence of windows that have left the look-back, and of the best segment in all.
     settled_nats: float = 0.0
     evidence_nats: float = 0.0
+    #: More than this the evidence cannot say: what was never clearer may be the recording's kin.
+    ceiling_nats: float = 0.0
     #: The latest windows on the line: start -> (nats, hit or None); those before `first_s` are not in the segment.
     recent: dict[float, tuple[float, Hit | None]] = field(default_factory=dict)
     #: Similarities summed over the windows that have left the look-back.
@@ -88,6 +90,7 @@ class Run:
         starts = fit.window_starts_s
         self.line = fit.line
         self.latest = fit.likeness.newest
+        self.ceiling_nats = max(self.ceiling_nats, fit.ceiling_nats)
         if self.state is None:
             segment = best_segment(nats)
             self.evidence_nats = segment.evidence_nats
@@ -126,10 +129,15 @@ class Run:
             self.evidence_nats = segment.evidence_nats
 
     @property
+    def told_nats(self) -> float:
+        """The evidence, as far as it can say anything."""
+        return min(self.evidence_nats, self.ceiling_nats)
+
+    @property
     def belief_nats(self) -> float:
-        """The evidence, less what the run's tempo and its pitch are unlikely by."""
+        """What is told, less what the run's tempo and its pitch are unlikely by."""
         far = abs(self.line.tempo_ratio - 1.0) > NEAR_TEMPO_RATIO
-        return self.evidence_nats - far * _FAR_TEMPO_NATS - (self.reading != 0) * _TRANSPOSED_NATS
+        return self.told_nats - far * _FAR_TEMPO_NATS - (self.reading != 0) * _TRANSPOSED_NATS
 
     def similarity(self) -> float:
         """Mean similarity along the airing."""
@@ -222,7 +230,7 @@ class Run:
             reference_end_s=max(self.line.reference_at(end_s), 0.0),
             origin_s=self.line.origin_s,
             tempo_ratio=self.line.tempo_ratio,
-            evidence_nats=self.evidence_nats,
+            evidence_nats=self.told_nats,
             score=self.similarity(),
             last_hit_s=self.last_s,
             model_id=model_id,

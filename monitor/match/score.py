@@ -117,6 +117,21 @@ class Background:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kin:
+    """Other recordings of the same make: the same kit, groove and chords. All their windows are middling alike, so that
+    windows are not independent: what a run can say is bounded by how rare kin are, and how much clearer it is anywhere.
+    """
+
+    #: Nats by which what is suspected is less often kin than the recording.
+    rarity_nats: float
+    #: Against kin, for each hypothesis of the calibration, at the calibration's `similarities`.
+    nats: tuple[NDArray[np.float64], ...]
+    #: No kin is as near as this: beyond it so many nats for each unit of similarity, whatever else is near.
+    near: float
+    near_nats: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """Monotone maps from similarity to nats for one model: `similarities` ascending, the nats non-decreasing.
 
@@ -133,6 +148,7 @@ class Calibration:
     masked_nats: NDArray[np.float64] | None = None
     slope: Slope | None = None
     background: Background | None = None
+    kin: Kin | None = None
 
     def margins(self, likeness: Likeness) -> NDArray[np.float64]:
         """What the maps are to be read at."""
@@ -160,6 +176,13 @@ class Calibration:
         """What the windows say by the map `nats`, of the likeness' shape; 0 where nothing was heard."""
         found = self.interpolate(self.margins(likeness), nats)
         return found if self.background is None else found + self.background.beyond_doubt(likeness)
+
+    def against_kin(self, likeness: Likeness) -> tuple[NDArray[np.float64], ...]:
+        """What the windows say for the recording against its kin, for each hypothesis; none where nobody measured."""
+        if self.kin is None:
+            return ()
+        near = np.fmax(likeness.own - self.kin.near, 0.0) * self.kin.near_nats
+        return tuple(self.weigh(likeness, nats) + near for nats in self.kin.nats)
 
     def log_likelihood_ratio(self, similarity: NDArray[np.floating]) -> NDArray[np.float64]:
         """Nats for "same recording" against "anything else", shape as given."""
@@ -203,15 +226,27 @@ def _from_content(content: Mapping[str, Any]) -> Calibration:
         return found.nats + np.clip(found.similarities - near, 0.0, None) * _NEARER_NATS
 
     masked = [same[name] for name in MASKED if name in same]
+    kinds = [same["all"], *([np.mean(masked, axis=0)] if masked else [])]
+    kin = None
+    if margins and "kin" in content:
+        told = {name: float(value) for name, value in content["kin"].items()}
+        margin = ((edges[:-1] + edges[1:]) / 2 - told["mean"]) / told["deviation"]
+        kin = Kin(
+            rarity_nats=told["rarity_nats"],
+            nats=tuple(nats(kind, np.exp(-0.5 * margin**2)) for kind in kinds),
+            near=told["near"],
+            near_nats=told["near_nats"],
+        )
     return Calibration(
         similarities=(edges[:-1] + edges[1:]) / 2,
         nats=nats(same["all"], anything),
-        masked_nats=nats(np.mean(masked, axis=0), anything) if masked else None,
+        masked_nats=nats(kinds[1], anything) if masked else None,
         edge_nats=(
             from_histograms(edges=edges, same=whole["all"], other=density["other"]).nats if "other" in density else None
         ),
         slope=_slope(content["slope"]) if "slope" in content else None,
         background=background,
+        kin=kin,
     )
 
 

@@ -37,6 +37,9 @@ _BED_S = 240
 #: Candidates with so much evidence are those that a background must keep from being believed.
 _STUBBORN_NATS = 2.5
 _LEAST_STUBBORN = 200
+#: Of windows along lines of kin, by their margins: not measured here, since the music of the corpus has hardly any, but
+#: on rendered tunes that `benchmarks.false_alarms` plays (model card).
+_KIN = {"mean": 0.02, "deviation": 0.07, "rarity_nats": 9.0, "near": 0.85, "near_nats": 40.0}
 #: Nothing is ever believed, so that every candidate stays one.
 _NEVER = Options(provisional_nats=np.inf, confirmed_nats=np.inf)
 
@@ -75,7 +78,7 @@ class _Catalog:
 
 
 def measure_lines(corpus: Corpus, models: Path, *, seed: int, threads: int, say: Callable[[str], None]) -> None:
-    """Add "background", "margins" and "line" to `fingerprint.calibration.json` in `models`."""
+    """Add "background", "margins", "kin" and "line" to `fingerprint.calibration.json` in `models`."""
     embedder = fingerprint.load(models, threads=threads)
     path = models / "fingerprint.calibration.json"
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -105,6 +108,7 @@ def measure_lines(corpus: Corpus, models: Path, *, seed: int, threads: int, say:
         margins["all"] = np.concatenate(list(margins.values()))
         content["background"] = {name: round(value, 4) for name, value in dataclasses.asdict(fitted).items()}
         content["margins"] = {name: density(values, edges) for name, values in margins.items()}
+        content["kin"] = _KIN
         content["line"] = density(candidates.own - fitted.similarity(candidates), edges)
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 

@@ -94,7 +94,15 @@ def windows(
 class Listener:
     """Drives an aligner as the pipeline does."""
 
-    def __init__(self, catalog: Catalog, *, options: Options = OPTIONS, epoch_s: float = 0.0, k: int = 10) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        options: Options = OPTIONS,
+        epoch_s: float = 0.0,
+        k: int = 10,
+        calibration: Calibration = CALIBRATION,
+    ) -> None:
         self.catalog, self.epoch_s, self.k = catalog, epoch_s, k
         numbers = iter(range(10_000))
         self.aligner = Aligner(
@@ -103,7 +111,7 @@ class Listener:
             model_id="simulated",
             window_s=WINDOW_S,
             hop_s=HOP_S,
-            calibration=CALIBRATION,
+            calibration=calibration,
             options=options,
             new_id=lambda time_s: uuid7(time_s, next(numbers)),
         )
