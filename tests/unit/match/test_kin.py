@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
-from monitor.match.score import Kin
+from monitor.embed.fingerprint import MODELS
+from monitor.match.score import Kin, Likeness, load_calibration
 from monitor.types import MatchState
 from tests.unit.match.simulation import CALIBRATION, Airing, Catalog, Listener, Recording, windows
 
@@ -33,6 +35,35 @@ def heard(catalog: Catalog, *parts: tuple[float, float], calibration, listener: 
             listener.hear(start_s, vector)
         begin_s = end_s
     return listener
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    model_id = json.loads((MODELS / "fingerprint.calibration.json").read_text())["model_id"]
+    return load_calibration(MODELS / "fingerprint.calibration.json", model_id=model_id)
+
+
+def likeness(own: np.ndarray) -> Likeness:
+    unknown = np.full(len(own), np.nan)
+    return Likeness(own=own, rival=unknown, beside=unknown, around=unknown)
+
+
+def test_the_nearer_the_more_it_says_against_kin(shipped):
+    for nats in shipped.against_kin(likeness(np.linspace(-1.0, 1.0, 201))):
+        assert np.all(np.diff(nats) >= 0.0) and nats[0] < 0.0 < nats[-1]
+
+
+def test_what_is_middling_speaks_for_kin_and_yet_for_the_recording_where_nothing_else_is_known(shipped):
+    neutral = float(shipped.background.similarity(likeness(np.array([0.7])))[0])
+    own = np.array([neutral + 0.05, neutral + 0.3])
+    for against, nats in zip(shipped.against_kin(likeness(own)), shipped.hypotheses, strict=True):
+        alone = shipped.weigh(likeness(own), nats)
+        assert against[0] < 0.0 < alone[0]
+        assert against[1] > 4.0 and alone[1] > 4.0
+
+
+def test_silence_says_nothing_against_kin(shipped):
+    assert [nats.tolist() for nats in shipped.against_kin(likeness(np.array([np.nan])))] == [[0.0], [0.0]]
 
 
 def told(listener: Listener) -> list[MatchState]:
