@@ -80,7 +80,8 @@ class VectorIndex:
         self.dimension = dimension
         self._shown_uri = mask_url(uri)
         self._timeout_s = timeout_s
-        self._lists_read = LISTS
+        #: How many of the index's lists a search reads.
+        self.lists_read = LISTS
         with self._errors("connect"):
             self._client: Any = MilvusClient(
                 uri, token=token or "", timeout=timeout_s, dedicated=True, grpc_options=CHANNEL
@@ -112,8 +113,8 @@ class VectorIndex:
     def fit_search_to_size(self, vectors: int) -> str:
         """Make searches right for a catalog of that many vectors, and say how they are done."""
         wanted = math.ceil(LISTS * READ_VALUES / max(vectors * self.dimension, 1))
-        self._lists_read = min(max(wanted, LEAST_LISTS), LISTS)
-        return "exact" if self._lists_read == LISTS else f"approximate: {self._lists_read} of {LISTS} lists"
+        self.lists_read = min(max(wanted, LEAST_LISTS), LISTS)
+        return "exact" if self.lists_read == LISTS else f"approximate: {self.lists_read} of {LISTS} lists"
 
     def insert(self, ids: Ids, vectors: Vectors) -> None:
         """Vectors (n, dimension) lie under their ids (n,), also when a retry writes them twice.
@@ -254,7 +255,7 @@ class VectorIndex:
                 limit=k,
                 # Named, since Milvus Lite sends the vectors too where no field is.
                 output_fields=["id"],
-                search_params={"metric_type": "IP", "params": {"nprobe": self._lists_read}},
+                search_params={"metric_type": "IP", "params": {"nprobe": self.lists_read}},
                 # What a row calls ready was counted under Strong, so it is there; waiting would cost 0.2 s a call.
                 consistency_level="Bounded",
                 timeout=self._timeout_s,
