@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -59,7 +60,8 @@ class LookBack:
             if self._count is None:
                 self._count = self._begin()
             if self._count >= self._most_windows:
-                os.replace(self._file, self._before)  # noqa: PTH105
+                with suppress(FileNotFoundError):  # swept, after a day in which nothing was heard
+                    os.replace(self._file, self._before)  # noqa: PTH105
                 self._count = 0
             with open(self._file, "ab", opener=_private) as file:
                 file.write(_packed(past))
@@ -115,11 +117,13 @@ def sweep(directory: Path, *, now_s: float) -> int:
     does not run. Returns how many files that were.
     """
     gone = 0
-    for path in directory.rglob("*.windows*"):
+    for path in (*directory.rglob("*.windows*"), *directory.rglob("*.part")):
         try:
             if now_s - path.stat().st_mtime > _STALE_S:
                 path.unlink()
                 gone += 1
+        except FileNotFoundError:
+            continue
         except OSError as error:
             log.warning("%s cannot be removed: %s", path, error.strerror or error)
     return gone

@@ -17,7 +17,7 @@ from monitor.match.explained import unexplained
 from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, Plane, fit_line
 from monitor.match.placement import better_line
 from monitor.match.rivals import Rivals
-from monitor.match.run import COVERED_SHARE, Run
+from monitor.match.run import COVERED_SHARE, Run, price_nats
 from monitor.match.score import Calibration, Likeness
 from monitor.match.suspicion import Suspicion
 from monitor.types import Hit, Match, MatchEvent, MatchState, Neighbour
@@ -44,6 +44,8 @@ _CANDIDATE_LOOK_BACK_S = 14.0
 #: looked at every so many windows only.
 _DULL_NATS = 1.0
 _DULL_WINDOWS = 3
+#: What was not believed when an earlier life ended is short of it by at least so much.
+_UNSURE_NATS = 0.5
 #: What a match is again that an interruption of listening had ended.
 _REOPENED = {MatchState.ENDED: MatchState.CONFIRMED, MatchState.RETRACTED: MatchState.PROVISIONAL}
 
@@ -149,6 +151,9 @@ class Aligner:
             interrupted = match.state in _REOPENED
             state = _REOPENED.get(match.state, match.state)
             covered_s = COVERED_SHARE * self._window_s + self._hop_s / 2
+            # Nobody has written down at what price a provisional match was not believed: more must be heard of it.
+            unsure = self.options.confirmed_nats - _UNSURE_NATS
+            nats = match.evidence_nats if state is MatchState.CONFIRMED else min(match.evidence_nats, unsure)
             self._runs.append(
                 Run(
                     reference_id=match.reference_id,
@@ -156,9 +161,10 @@ class Aligner:
                     born_s=match.start_s,
                     first_s=match.start_s - self._window_s + covered_s,
                     last_s=match.last_hit_s,
-                    settled_nats=match.evidence_nats,
-                    evidence_nats=match.evidence_nats,
-                    ceiling_nats=np.inf if state is MatchState.CONFIRMED else match.evidence_nats,
+                    settled_nats=nats,
+                    evidence_nats=nats,
+                    ceiling_nats=nats,
+                    owed_nats=0.0 if state is MatchState.CONFIRMED else price_nats(match.tempo_ratio, 0),
                     settled_similarity=match.score,
                     settled_hits=1,
                     match_id=match.match_id,
@@ -444,7 +450,7 @@ class Aligner:
         return any(
             other.state is not None
             and other.reference_id == run.reference_id
-            and other.evidence_nats > run.evidence_nats
+            and other.told_nats > run.told_nats
             and min(other.last_s, run.last_s) - max(other.first_s, run.first_s) > self._window_s / 2
             for other in self._runs
             if other is not run
@@ -551,7 +557,7 @@ class Aligner:
         over_s = self._over_s[run.reference_id] = run.last_s + self._hop_s / 2
         for other in self._runs:
             if other.state is None and other.reference_id == run.reference_id:
-                other.since_s = max(other.since_s, over_s)
+                other.since_s, other.ceiling_nats = max(other.since_s, over_s), 0.0
 
     def _is_over(self, run: Run) -> bool:
         waited_s = self._now_s - run.last_s

@@ -121,8 +121,9 @@ class Fit:
     window_starts_s: Floats
     #: Evidence of each window in nats, shape (W,).
     nats: Floats
-    #: What the sum of evidence is bounded by: the line may be that of a recording's kin.
-    ceiling_nats: float
+    #: What each window says for the recording against its kin, (W,), and by how many nats less often it is kin.
+    kin_nats: Floats
+    rarity_nats: float
     #: How like each window is to what lies on the line, also between the reference's windows, and to what does not.
     likeness: Likeness
     #: Reference times of the windows that were compared, shape (W,).
@@ -206,7 +207,8 @@ def fit_line(
         line=line,
         window_starts_s=starts,
         nats=judged * news,
-        ceiling_nats=_ceiling(likeness, nats[best], news * window_weight, calibration),
+        kin_nats=_against_kin(likeness, nats[best], news * window_weight, calibration),
+        rarity_nats=math.inf if calibration.kin is None else calibration.kin.rarity_nats,
         likeness=likeness,
         reference_starts_s=plane.reference_start_s + column * plane.reference_hop_s,
         vectors=vectors,
@@ -283,16 +285,14 @@ def _judged(likeness: Likeness, hopeful: Floats, calibration: Calibration, windo
     return max(judged, key=lambda nats: best_segment(nats).evidence_nats)
 
 
-def _ceiling(likeness: Likeness, hopeful: Floats, weights: Floats, calibration: Calibration) -> float:
-    """The most that can be said for a line, which may be of the recording's kin: by the windows that show it best.
+def _against_kin(likeness: Likeness, hopeful: Floats, weights: Floats, calibration: Calibration) -> Floats:
+    """What a line's windows say against kin, (W,), under the hypothesis that says most; nothing where nobody measured.
 
     `weights` (W,) are the share of each window that is news; `hopeful` as for `_judged`.
     """
-    if calibration.kin is None:
-        return math.inf
     fixed = np.isnan(likeness.own) | (hopeful == 0.0)
-    said = [best_segment(np.where(fixed, 0.0, nats * weights)) for nats in calibration.against_kin(likeness)]
-    return calibration.kin.rarity_nats + max(segment.evidence_nats for segment in said)
+    said = [np.where(fixed, 0.0, nats * weights) for nats in calibration.against_kin(likeness)]
+    return max(said, key=lambda nats: best_segment(nats).evidence_nats, default=np.zeros(len(weights)))
 
 
 def _news(vectors: Vectors, nats: Floats, calibration: Calibration, window_weight: float) -> Floats:

@@ -25,6 +25,12 @@ _TRANSPOSED_NATS = 3.0
 _WORTH_KEEPING_NATS = 1.0
 
 
+def price_nats(tempo_ratio: float, reading: int) -> float:
+    """What a run of that tempo, read at that pitch, has to show beyond the evidence of a match."""
+    far = abs(tempo_ratio - 1.0) > NEAR_TEMPO_RATIO
+    return far * _FAR_TEMPO_NATS + (reading != 0) * _TRANSPOSED_NATS
+
+
 @dataclass(kw_only=True)
 class Run:
     """Mutable, owned by one `Aligner`; a candidate until `state` is set."""
@@ -42,8 +48,10 @@ class Run:
     #: Evidence of windows that have left the look-back, and of the best segment in all.
     settled_nats: float = 0.0
     evidence_nats: float = 0.0
-    #: More than this the evidence cannot say: what was never clearer may be the recording's kin.
+    #: At a pitch or tempo that has a price the evidence says no more than this: what was never clearer may be kin.
     ceiling_nats: float = 0.0
+    #: The price that an earlier life had to pay; a tempo found anew from a few windows may seem to be nearer.
+    owed_nats: float = 0.0
     #: The latest windows on the line: start -> (nats, hit or None); those before `first_s` are not in the segment.
     recent: dict[float, tuple[float, Hit | None]] = field(default_factory=dict)
     #: Similarities summed over the windows that have left the look-back.
@@ -90,7 +98,9 @@ class Run:
         starts = fit.window_starts_s
         self.line = fit.line
         self.latest = fit.likeness.newest
-        self.ceiling_nats = max(self.ceiling_nats, fit.ceiling_nats)
+        # Windows that another run explains say nothing of this one.
+        clearest = best_segment(np.where(nats < fit.nats, 0.0, fit.kin_nats)).evidence_nats
+        self.ceiling_nats = max(self.ceiling_nats, fit.rarity_nats + max(clearest, 0.0))
         if self.state is None:
             segment = best_segment(nats)
             self.evidence_nats = segment.evidence_nats
@@ -131,13 +141,18 @@ class Run:
     @property
     def told_nats(self) -> float:
         """The evidence, as far as it can say anything."""
+        if self._price_nats == 0.0 or self.state is MatchState.CONFIRMED:
+            return self.evidence_nats
         return min(self.evidence_nats, self.ceiling_nats)
 
     @property
     def belief_nats(self) -> float:
         """What is told, less what the run's tempo and its pitch are unlikely by."""
-        far = abs(self.line.tempo_ratio - 1.0) > NEAR_TEMPO_RATIO
-        return self.told_nats - far * _FAR_TEMPO_NATS - (self.reading != 0) * _TRANSPOSED_NATS
+        return self.told_nats - self._price_nats
+
+    @property
+    def _price_nats(self) -> float:
+        return max(price_nats(self.line.tempo_ratio, self.reading), self.owed_nats)
 
     def similarity(self) -> float:
         """Mean similarity along the airing."""

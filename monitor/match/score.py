@@ -118,8 +118,10 @@ class Background:
 
 @dataclass(frozen=True, kw_only=True)
 class Kin:
-    """Other recordings of the same make: the same kit, groove and chords. All their windows are middling alike, so that
-    windows are not independent: what a run can say is bounded by how rare kin are, and how much clearer it is anywhere.
+    """Other recordings of the same make: the same kit, groove and chords, at any pitch and tempo.
+
+    All their windows are middling alike, so that windows are not independent: what a run at another pitch or at a far
+    tempo can say is bounded by how rare kin are, and how much clearer it is anywhere.
     """
 
     #: Nats by which what is suspected is less often kin than the recording.

@@ -17,6 +17,8 @@ KIN = Kin(rarity_nats=6.0, nats=(np.array([-1.5, -1.5, 0.5]),), near=0.9, near_n
 MEASURED = dataclasses.replace(CALIBRATION, kin=KIN)
 #: Of noise beside the recording: its windows are then about 0.6 like it, or 0.97.
 MIDDLING, CLEAR = 1.3, 0.25
+#: A tempo that has its price.
+FAR = 1.1
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +26,21 @@ def catalog() -> Catalog:
     return Catalog({f"piece-{number}": Recording(seed=number, duration_s=90.0) for number in range(4)})
 
 
-def heard(catalog: Catalog, *parts: tuple[float, float], calibration, listener: Listener | None = None) -> Listener:
+def airing(tempo_ratio: float) -> Airing:
+    return Airing(
+        reference_id="piece-1", start_s=0.0, reference_start_s=0.0, length_s=80.0 / tempo_ratio, tempo_ratio=tempo_ratio
+    )
+
+
+def heard(catalog: Catalog, *parts: tuple[float, float], calibration, tempo_ratio: float = FAR) -> Listener:
     """A listener that was played piece-1 from its start: parts of so many seconds through so much noise."""
-    listener = listener or Listener(catalog, calibration=calibration)
-    airing = Airing(reference_id="piece-1", start_s=0.0, reference_start_s=0.0, length_s=90.0)
+    listener = Listener(catalog, calibration=calibration)
     begin_s = 0.0
     for number, (length_s, noise) in enumerate(parts):
         end_s = begin_s + length_s
-        for start_s, vector in windows(catalog, [airing], until_s=end_s, from_s=begin_s, noise=noise, seed=number):
+        for start_s, vector in windows(
+            catalog, [airing(tempo_ratio)], until_s=end_s, from_s=begin_s, noise=noise, seed=number
+        ):
             listener.hear(start_s, vector)
         begin_s = end_s
     return listener
@@ -77,6 +86,15 @@ def test_minutes_of_middling_likeness_are_believed_only_where_nobody_knows_kin(c
     assert listener.aligner.strongest_nats < 8.0
 
 
+def test_at_the_recordings_own_tempo_kin_change_nothing(catalog):
+    plain, measured = (
+        heard(catalog, (60.0, MIDDLING), calibration=calibration, tempo_ratio=1.0)
+        for calibration in (CALIBRATION, MEASURED)
+    )
+    assert told(plain) == told(measured) == ["provisional", "confirmed"]
+    assert plain.aligner.strongest_nats == measured.aligner.strongest_nats > 20.0
+
+
 def test_what_is_clear_is_believed_as_soon_as_ever(catalog):
     events = [heard(catalog, (20.0, CLEAR), calibration=calibration).events for calibration in (CALIBRATION, MEASURED)]
     plain, measured = ([(e.match.state, e.decided_s) for e in each if e.changed] for each in events)
@@ -84,7 +102,7 @@ def test_what_is_clear_is_believed_as_soon_as_ever(catalog):
 
 
 def test_a_few_clear_seconds_prove_what_is_middling_before_and_after(catalog):
-    listener = heard(catalog, (15.0, MIDDLING), (4.0, CLEAR), (20.0, MIDDLING), calibration=MEASURED)
+    listener = heard(catalog, (15.0, MIDDLING), (8.0, CLEAR), (20.0, MIDDLING), calibration=MEASURED)
     assert told(listener) == ["provisional", "confirmed"]
     (match,) = listener.aligner.open_matches
     assert match.start_s < 3.0 and match.last_hit_s > 30.0 and match.evidence_nats > 12.0
@@ -97,8 +115,7 @@ def test_the_next_life_goes_on_with_what_was_confirmed_and_does_not_believe_what
         assert match.state is state
         after = Listener(catalog, calibration=MEASURED)
         after.aligner.restore([match])
-        airing = Airing(reference_id="piece-1", start_s=0.0, reference_start_s=0.0, length_s=90.0)
-        for start_s, vector in windows(catalog, [airing], until_s=60.0, from_s=20.0, noise=MIDDLING, seed=9):
+        for start_s, vector in windows(catalog, [airing(FAR)], until_s=60.0, from_s=20.0, noise=MIDDLING, seed=9):
             after.hear(start_s, vector)
         (match,) = after.aligner.open_matches
         assert match.state is state and match.last_hit_s > 50.0
