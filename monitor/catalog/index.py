@@ -3,8 +3,8 @@
 One IVF_FLAT index from birth, made together with the collection: on a full server a rebuild takes the collection away
 from searches for 20 to 40 s per 100,000 vectors, and on Milvus Lite a large one outlasts the connection. What follows
 the size is how many of the index's lists a search reads: all of them, which is exact, while that is cheap, then ever
-fewer of 1024, down to 64. HNSW was no faster at a million vectors of 128 dimensions (256 queries: 139 ms against 141 ms,
-with 32 lists), took three times as long to build and lost recall at equal speed (0.82 to 0.99 against 1.0).
+fewer of 1024, down to 64. HNSW was no faster at a million vectors of 128 dimensions (256 queries: 139 ms against 141
+ms, with 32 lists), took three times as long to build and lost recall at equal speed (0.82 to 0.99 against 1.0).
 """
 
 from __future__ import annotations
