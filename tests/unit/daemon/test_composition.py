@@ -43,7 +43,15 @@ async def daemon(tmp_path, monkeypatch):
     path.write_text("streams:\n  - name: radio\n    url: http://127.0.0.1:9/x\n    paused: true\n")
     config = configuration.load(path, environ={}, data_dir=tmp_path)
     daemon = Daemon(
-        SimpleNamespace(config=config, pool=None, data_dir=tmp_path, ffmpeg=None, milvus_uri="", milvus_token=None),
+        SimpleNamespace(
+            config=config,
+            pool=None,
+            data_dir=tmp_path,
+            lookback_dir=tmp_path / "lookback",
+            ffmpeg=None,
+            milvus_uri="",
+            milvus_token=None,
+        ),
         config_path=path,
     )
     daemon._listening._store = Store()
