@@ -61,6 +61,8 @@ async def _measure(args: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"{args.data_dir} has no catalog {args.catalog}; `monitor catalog add` makes one")
         embedder = deployment.load_embedder(row.embedder)
         heard = np.concatenate([await _readings(path, deployment, embedder) for path in args.files])
+        if not len(heard):
+            raise InputError(f"the files hold no whole window of {embedder.window_s:.3f} s; give longer ones")
         drawn = np.random.default_rng(args.seed).permutation(len(heard))[: args.queries]
         index = await asyncio.to_thread(open_index, deployment.milvus_uri, deployment.milvus_token, row)
         try:

@@ -21,6 +21,8 @@ _FILLED_MARGIN = 0.1
 #: What hardly any station does must be the better shown, since it is sought in so many more places.
 _FAR_TEMPO_NATS = 2.0
 _TRANSPOSED_NATS = 3.0
+#: Evidence of what was believed once is told in full.
+_BELIEVED = frozenset((MatchState.CONFIRMED, MatchState.ENDED))
 #: A candidate with less is not yet worth a record of its windows.
 _WORTH_KEEPING_NATS = 1.0
 
@@ -141,7 +143,7 @@ class Run:
     @property
     def told_nats(self) -> float:
         """The evidence, as far as it can say anything."""
-        if self._price_nats == 0.0 or self.state is MatchState.CONFIRMED:
+        if self._price_nats == 0.0 or self.state in _BELIEVED:
             return self.evidence_nats
         return min(self.evidence_nats, self.ceiling_nats)
 

@@ -106,6 +106,8 @@ def test_a_few_clear_seconds_prove_what_is_middling_before_and_after(catalog):
     assert told(listener) == ["provisional", "confirmed"]
     (match,) = listener.aligner.open_matches
     assert match.start_s < 3.0 and match.last_hit_s > 30.0 and match.evidence_nats > 12.0
+    (ended,) = listener.aligner.flush()
+    assert ended.match.state is MatchState.ENDED and ended.match.evidence_nats == match.evidence_nats
 
 
 def test_the_next_life_goes_on_with_what_was_confirmed_and_does_not_believe_what_was_not(catalog):
