@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,7 +47,10 @@ class Outage:
 
     def pause(self) -> None:
         """It keeps its connections and says nothing, nor to new ones."""
-        self._send(signal.SIGSTOP)
+        stopped: set[int] = set()
+        # It may have made a process for a new connection while its processes were being told.
+        while told := self._send(signal.SIGSTOP, but=stopped):
+            stopped |= told
 
     def go_on(self) -> None:
         self._send(signal.SIGCONT)
@@ -64,10 +67,12 @@ class Outage:
             self._send(signal.SIGCONT)
             stop(self._server, self._process)
 
-    def _send(self, number: signal.Signals) -> None:
-        for pid in living(self._directory):
+    def _send(self, number: signal.Signals, but: Collection[int] = ()) -> set[int]:
+        told = living(self._directory).difference(but)
+        for pid in told:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
+        return told
 
 
 @contextmanager
