@@ -146,7 +146,7 @@ async def _pad(args: argparse.Namespace, name: str, windows: int, music: Sequenc
         async with _twin(args.work, name) as twin:
             there = sum(reference.windows for reference in twin.references.values())
             number = sum(reference.startswith("padding-") for reference in twin.references)
-            hop_s = 0.512 if not there else sum(r.duration_s for r in twin.references.values()) / there
+            hop_s = 0.256 if not there else sum(r.duration_s for r in twin.references.values()) / there
         say(f"catalog {name}: {there} windows")
         if there >= windows:
             return

@@ -88,7 +88,7 @@ class Canary:
                 state=ReferenceState.READY,
                 path="",
                 duration_s=sound.size / embedder.sample_rate_hz,
-                windows=1 + (sound.size - embedder.window_samples) // embedder.hop_samples,
+                windows=1 + (sound.size - embedder.window_samples) // embedder.reference_hop_samples,
                 file_sha256="",
                 audio_sha256=hashlib.sha256(np.round(sound * 32767).astype("<i2").tobytes()).hexdigest(),
             ),
@@ -120,7 +120,7 @@ class Canaries:
             found, vectors = await in_thread(writer.index.vectors, range(canary.reference.windows))
             if known and len(found) == canary.reference.windows and not damaged(vectors).any():
                 return Planting.SOUND
-            vectors = await asyncio.to_thread(embedder.embed_span, canary.song)
+            vectors = await asyncio.to_thread(embedder.embed_reference, canary.song)
             recording = Recording(
                 duration_s=canary.reference.duration_s,
                 windows=len(vectors),

@@ -58,7 +58,7 @@ async def read_recording(
     file that is cut off, and for one of more windows than a reference may have or of more sound than `max_duration_s`.
     """
     loop = asyncio.get_running_loop()
-    spans = Spans(window_samples=embedder.window_samples, hop_samples=embedder.hop_samples)
+    spans = Spans(window_samples=embedder.window_samples, hop_samples=embedder.reference_hop_samples)
     digest = hashlib.sha256()
     samples, windows = 0, 0
     kept: list[NDArray[np.int64]] = []
@@ -77,17 +77,22 @@ async def read_recording(
                 loud = await asyncio.to_thread(_loud, sound, embedder)
                 windows = first + len(loud)
                 if windows > MAX_WINDOWS:
-                    hours = MAX_WINDOWS * embedder.hop_s / 3600
+                    hours = MAX_WINDOWS * embedder.reference_hop_s / 3600
                     raise InputError(f"{path} is longer than the {hours:.0f} hours of a reference; cut it into parts")
                 kept.append(first + np.flatnonzero(loud))
                 if executor is not None and loud.any():
-                    vectors.append((await loop.run_in_executor(executor, embedder.embed_span, sound))[loud])
+                    vectors.append((await loop.run_in_executor(executor, embedder.embed_reference, sound))[loud])
             on_audio(block.size / embedder.sample_rate_hz)
     made = np.concatenate(vectors) if vectors else np.empty((0, embedder.dimension), dtype=np.float32)
     if damaged(made).any():
         raise InputError(f"{path}: model {embedder.model_id} gives vectors that are none; please report this file")
     numbers = np.concatenate(kept) if kept else np.empty(0, dtype=np.int64)
-    alike = await asyncio.to_thread(sameness, numbers, made, hop_s=embedder.hop_s) if len(made) else None
+    # How alike neighbours are that lie a stream's hop apart is the scale.
+    hop = embedder.hop_samples // embedder.reference_hop_samples
+    coarse = numbers % hop == 0
+    alike = None
+    if coarse.any():
+        alike = await asyncio.to_thread(sameness, numbers[coarse] // hop, made[coarse], hop_s=embedder.hop_s)
     return Recording(
         duration_s=samples / embedder.sample_rate_hz,
         windows=windows,
@@ -99,6 +104,6 @@ async def read_recording(
 
 
 def _loud(sound: Samples, embedder: Embedder) -> NDArray[np.bool_]:
-    windows = sliding_window_view(sound, embedder.window_samples)[:: embedder.hop_samples]
+    windows = sliding_window_view(sound, embedder.window_samples)[:: embedder.reference_hop_samples]
     power = np.einsum("ij,ij->i", windows, windows) / embedder.window_samples
     return np.asarray(power > 10.0 ** (SILENCE_DBFS / 10.0))

@@ -42,11 +42,16 @@ class CatalogRow:
     version: int
 
     def check_model(self, embedder: Embedder) -> None:
-        """Raise ConfigError, with both ids, unless the catalog was made by this very model."""
+        """Raise ConfigError unless the catalog was made by this very model, its windows as far apart."""
         if self.model_id != embedder.model_id:
             raise ConfigError(
                 f"catalog {self.name} was made by model {self.model_id}, the embedder in use is {embedder.model_id};"
                 " use that model, or load the references into another catalog (monitor catalog add --catalog NAME)"
+            )
+        if self.hop_s != embedder.reference_hop_s:
+            raise ConfigError(
+                f"the windows of catalog {self.name} lie {self.hop_s:g} s apart, this version takes references every"
+                f" {embedder.reference_hop_s:g} s; load them into another catalog (monitor catalog add --catalog NAME)"
             )
 
     def windows_in(self, duration_s: float) -> int:
@@ -139,7 +144,7 @@ class References:
                 " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING",
                 [
                     *(name, embedder.model_id.rpartition("-")[0], embedder.model_id, embedder.dimension),
-                    *(embedder.window_s, embedder.hop_s, collection),
+                    *(embedder.window_s, embedder.reference_hop_s, collection),
                 ],
             )
         catalog = await self.catalog(name)

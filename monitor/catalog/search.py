@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,12 @@ _MORE = 8
 class CatalogReader:
     """A view of one catalog, as of the last `refresh`. Methods raise UnreachableError when a server does not answer."""
 
-    def __init__(self, *, catalog: CatalogRow, index: VectorIndex, references: References) -> None:
+    def __init__(
+        self, *, catalog: CatalogRow, index: VectorIndex, references: References, windows_per_hop: int = 1
+    ) -> None:
+        """`windows_per_hop` of the catalog's windows begin within one hop of a stream."""
         self.name = catalog.name
+        self._per_hop = windows_per_hop
         self.catalog = catalog
         self._index = index
         self._source = references
@@ -51,7 +56,8 @@ class CatalogReader:
         references = References(pool)
         catalog = await references.create_catalog(name, embedder)
         index = await in_thread(open_index, milvus_uri, milvus_token, catalog)
-        reader = cls(catalog=catalog, index=index, references=references)
+        per_hop = embedder.hop_samples // embedder.reference_hop_samples
+        reader = cls(catalog=catalog, index=index, references=references, windows_per_hop=per_hop)
         await reader.refresh()
         return reader
 
@@ -84,18 +90,22 @@ class CatalogReader:
         return True
 
     async def search(self, vectors: Vectors, k: int) -> list[list[Neighbour]]:
-        """For each of the vectors (Q, dimension) its k nearest windows of ready references, best first; one call."""
+        """For each of the vectors (Q, dimension) its k nearest windows of ready references, best first; one call.
+
+        Of the windows within one hop of a stream only the nearest counts.
+        """
         if not len(vectors):
             return []
         # They are found by the version that was read, even if `refresh` reads another meanwhile.
-        by_number, hop_s = self._by_number, self.catalog.hop_s
-        ids, similarities = await asyncio.to_thread(self._index.search, vectors, k)
-        found = [_neighbours(*near, by_number, hop_s) for near in zip(ids, similarities, strict=True)]
-        short = [row for row, near in enumerate(found) if len(near) < k <= np.count_nonzero(ids[row] >= 0)]
+        find = partial(_neighbours, by_number=self._by_number, hop_s=self.catalog.hop_s, per_hop=self._per_hop)
+        asked = k * self._per_hop
+        ids, similarities = await asyncio.to_thread(self._index.search, vectors, asked)
+        found = [find(*near)[:k] for near in zip(ids, similarities, strict=True)]
+        short = [row for row, near in enumerate(found) if len(near) < k and asked <= np.count_nonzero(ids[row] >= 0)]
         if short:
-            ids, similarities = await asyncio.to_thread(self._index.search, vectors[short], k * _MORE)
+            ids, similarities = await asyncio.to_thread(self._index.search, vectors[short], asked * _MORE)
             for row, near in zip(short, zip(ids, similarities, strict=True), strict=True):
-                found[row] = _neighbours(*near, by_number, hop_s)[:k]
+                found[row] = find(*near)[:k]
         return found
 
     async def search_readings(self, windows: Sequence[Vectors], k: int) -> list[list[Neighbour]]:
@@ -139,12 +149,21 @@ class CatalogReader:
 
 
 def _neighbours(
-    ids: NDArray[np.int64], similarities: NDArray[np.float32], by_number: Mapping[int, Reference], hop_s: float
+    ids: NDArray[np.int64],
+    similarities: NDArray[np.float32],
+    *,
+    by_number: Mapping[int, Reference],
+    hop_s: float,
+    per_hop: int,
 ) -> list[Neighbour]:
-    found = []
+    found, taken = [], set()
     for key, similarity in zip(ids.tolist(), similarities.tolist(), strict=True):
         if key >= 0 and (reference := by_number.get(key >> WINDOW_BITS)) is not None:
             window = key & (MAX_WINDOWS - 1)
+            second = reference.number, window // per_hop
+            if second in taken:
+                continue
+            taken.add(second)
             found.append(
                 Neighbour(reference_id=reference.reference_id, reference_start_s=window * hop_s, similarity=similarity)
             )

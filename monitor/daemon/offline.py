@@ -191,7 +191,7 @@ class Twin:
             aligner=aligner,
             stretches=self._stretches,
             dimension=embedder.dimension,
-            reference_hop_s=embedder.hop_s,
+            reference_hop_s=reader.catalog.hop_s,
         )
 
 

@@ -187,7 +187,7 @@ class Pipeline:
                 aligner=aligner,
                 stretches=lane.stretches,
                 dimension=lane.embedder.dimension,
-                reference_hop_s=lane.embedder.hop_s,
+                reference_hop_s=lane.reader.catalog.hop_s,
                 kept=self._kept(stream, name),
                 now_s=time.time(),
             )

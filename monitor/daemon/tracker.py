@@ -133,6 +133,7 @@ class Tracker:
                     reference_starts_s=reference_starts_s,
                     reference_vectors=reference_vectors,
                     reference_hop_s=self._reference_hop_s,
+                    hop_s=self.aligner.hop_s,
                 )
         events = self.aligner.advance(planes)
         self._keep()

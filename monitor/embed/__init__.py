@@ -13,7 +13,8 @@ class Embedder(Protocol):
     """Maps windows of sound to unit vectors whose inner product is their similarity.
 
     `model_id` names the weights (name, hyphen, first 12 hex digits of their SHA-256) and is stored with each catalog.
-    Window and hop are exact in samples; the seconds are derived.
+    Windows and hops are exact in samples; the seconds are derived. A reference's windows lie a whole fraction of a
+    stream's hop apart, so that a stream, whose windows begin anywhere, is never far from one.
     """
 
     @property
@@ -28,6 +29,10 @@ class Embedder(Protocol):
     def window_s(self) -> float: ...  # noqa: D102
     @property
     def hop_s(self) -> float: ...  # noqa: D102
+    @property
+    def reference_hop_samples(self) -> int: ...  # noqa: D102
+    @property
+    def reference_hop_s(self) -> float: ...  # noqa: D102
     @property
     def dimension(self) -> int: ...  # noqa: D102
     @property
@@ -44,6 +49,10 @@ class Embedder(Protocol):
 
         Equals `embed` of the single windows; what overlapping windows share is computed once.
         """
+        ...
+
+    def embed_reference(self, samples: Samples) -> Vectors:
+        """As `embed_span`, for windows that are a reference's hop apart."""
         ...
 
     def read(self, windows: Samples) -> Vectors:

@@ -42,9 +42,10 @@ class FrontEnd:
     sample_rate_hz: int = 8000
     frame_samples: int = 1024
     step_samples: int = 256
-    #: Frames in a window, and between the starts of two windows.
+    #: Frames in a window, and between the starts of two windows, of a stream and of a reference.
     frames: int = 64
     hop_frames: int = 16
+    reference_hop_frames: int = 8
     bands: int = 64
     low_hz: float = 250.0
     high_hz: float = 3900.0
@@ -60,6 +61,11 @@ class FrontEnd:
     def hop_samples(self) -> int:
         """Samples between the starts of two windows."""
         return self.hop_frames * self.step_samples
+
+    @property
+    def reference_hop_samples(self) -> int:
+        """Samples between the starts of two windows of a reference."""
+        return self.reference_hop_frames * self.step_samples
 
     @cached_property
     def taper(self) -> NDArray[np.float32]:
@@ -106,8 +112,10 @@ class Fingerprint:
         self.sample_rate_hz = front_end.sample_rate_hz
         self.window_samples = front_end.window_samples
         self.hop_samples = front_end.hop_samples
+        self.reference_hop_samples = front_end.reference_hop_samples
         self.window_s = front_end.window_samples / front_end.sample_rate_hz
         self.hop_s = front_end.hop_samples / front_end.sample_rate_hz
+        self.reference_hop_s = front_end.reference_hop_samples / front_end.sample_rate_hz
         self.pitch_ratios = tuple(front_end.pitch_ratio(shift) for shift in _SHIFTS_BANDS)
         self._bands = tuple(front_end.band_numbers(shift) for shift in _SHIFTS_BANDS)
         options = onnxruntime.SessionOptions()
@@ -128,11 +136,15 @@ class Fingerprint:
 
     def embed_span(self, samples: Samples) -> Vectors:
         """Give a row for every whole window of a contiguous signal (n,); none when it is shorter than a window."""
-        return self._read_span(samples, 1)[:, 0]
+        return self._read_span(samples, 1, self.front_end.hop_frames)[:, 0]
+
+    def embed_reference(self, samples: Samples) -> Vectors:
+        """As `embed_span`, for windows that are a reference's hop apart."""
+        return self._read_span(samples, 1, self.front_end.reference_hop_frames)[:, 0]
 
     def read_span(self, samples: Samples) -> Vectors:
         """As `embed_span`, with every reading of each window: (N, len(pitch_ratios), dimension)."""
-        return self._read_span(samples, len(self.pitch_ratios))
+        return self._read_span(samples, len(self.pitch_ratios), self.front_end.hop_frames)
 
     def _read(self, windows: Samples, readings: int) -> Vectors:
         if windows.ndim != 2 or windows.shape[1] != self.window_samples:
@@ -144,15 +156,15 @@ class Fingerprint:
         starts = range(0, len(windows), _BATCH_WINDOWS)
         return np.concatenate([self._vectors(log_power[at : at + _BATCH_WINDOWS], readings) for at in starts])
 
-    def _read_span(self, samples: Samples, readings: int) -> Vectors:
+    def _read_span(self, samples: Samples, readings: int, hop_frames: int) -> Vectors:
         if samples.ndim != 1:
             raise ValueError(f"a span is (n,), not {samples.shape}")
-        count = 1 + (len(samples) - self.window_samples) // self.hop_samples
+        count = 1 + (len(samples) - self.window_samples) // (hop_frames * self.front_end.step_samples)
         if count < 1:
             return self._none(readings)
-        frames, hop = self.front_end.frames, self.front_end.hop_frames
         log_power = self.front_end.log_power(samples)
-        windows = sliding_window_view(log_power, frames, axis=0)[::hop][:count].transpose(0, 2, 1)
+        windows = sliding_window_view(log_power, self.front_end.frames, axis=0)[::hop_frames][:count]
+        windows = windows.transpose(0, 2, 1)
         starts = range(0, count, _BATCH_WINDOWS)
         return np.concatenate([self._vectors(windows[at : at + _BATCH_WINDOWS], readings) for at in starts])
 

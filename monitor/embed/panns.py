@@ -76,8 +76,9 @@ class Panns:
     sample_rate_hz = SAMPLE_RATE_HZ
     window_samples = WINDOW_SAMPLES
     hop_samples = HOP_SAMPLES
+    reference_hop_samples = HOP_SAMPLES
     window_s = WINDOW_SAMPLES / SAMPLE_RATE_HZ
-    hop_s = HOP_SAMPLES / SAMPLE_RATE_HZ
+    hop_s = reference_hop_s = HOP_SAMPLES / SAMPLE_RATE_HZ
     pitch_ratios = (1.0,)
     dimension = DIMENSION
 
@@ -99,6 +100,10 @@ class Panns:
     def embed_span(self, samples: Samples) -> Vectors:
         """Give a row for every whole window of a contiguous signal (n,); none when it is shorter than a window."""
         return normalise(self.raw_span(samples), common=self.common)
+
+    def embed_reference(self, samples: Samples) -> Vectors:
+        """As `embed_span`: what sounds similar does so half a hop off too."""
+        return self.embed_span(samples)
 
     def read(self, windows: Samples) -> Vectors:
         """As `embed`, (B, 1, dimension): similar sound is not sought at other pitches."""

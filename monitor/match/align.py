@@ -125,6 +125,11 @@ class Aligner:
         return tuple(self._match(run) for run in self._runs if run.state is not None and not run.interrupted)
 
     @property
+    def hop_s(self) -> float:
+        """How far the stream's windows lie apart."""
+        return self._hop_s
+
+    @property
     def heard_until_s(self) -> float:
         """The end of the last window that was told; minus infinity before the first."""
         return self._now_s + self._window_s

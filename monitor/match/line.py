@@ -29,7 +29,7 @@ _CHANGED_TEMPO_NATS = 2.0
 _FAR_TEMPO_NATS = 4.0
 _SAME_TEMPO_RATIO = 0.005
 #: Half-way between two windows even the right recording is less like the vector between them: by a quarter of this.
-_BETWEEN_LOSS = 0.2
+_BETWEEN_LOSS = 0.055
 NEAR_TEMPO_RATIO = 0.06
 #: Sums that differ by no more are the same.
 _ROUNDING_NATS = 1e-12
@@ -57,6 +57,8 @@ class Plane:
     #: Reference time of the first column; columns are `reference_hop_s` apart.
     reference_start_s: float
     reference_hop_s: float
+    #: So many columns are one hop of the stream.
+    columns_per_hop: int
     #: Shape (W, R); NaN where the stream or the reference was silent.
     similarities: Floats
     #: The reference's own windows, (R, d); zeros where it was silent.
@@ -88,11 +90,13 @@ def make_plane(
     reference_starts_s: Floats,
     reference_vectors: Vectors,
     reference_hop_s: float,
+    hop_s: float,
 ) -> Plane | None:
     """The plane of windows (W, d) against a stretch (R, d), rows of norm 1; None if one of the two is empty.
 
-    A row of zeros is a silent window of the stream; windows of the reference that were too quiet to be embedded are
-    missing from the stretch. Both become NaN: they say nothing.
+    The stream's windows are `hop_s` apart, the reference's that or a fraction of it. A row of zeros is a silent window
+    of the stream; windows of the reference that were too quiet to be embedded are missing from the stretch. Both become
+    NaN: they say nothing.
     """
     if len(reference_starts_s) == 0 or len(window_starts_s) == 0:
         return None
@@ -107,6 +111,7 @@ def make_plane(
         window_starts_s=window_starts_s,
         reference_start_s=float(reference_starts_s[0]),
         reference_hop_s=reference_hop_s,
+        columns_per_hop=max(1, round(hop_s / reference_hop_s)),
         similarities=similarities,
         vectors=vectors,
         neighbours=np.einsum("rd,rd->r", vectors[:-1], vectors[1:]),
@@ -217,14 +222,14 @@ def fit_line(
 
 def _everywhere(plane: Plane, rivals: Floats) -> Likeness:
     """Of every window with every window of the reference, (W, R)."""
-    windows, columns = plane.similarities.shape
-    wide = np.full((windows, columns + 4), np.nan)
-    wide[:, 2:-2] = plane.similarities
+    (windows, columns), hop = plane.similarities.shape, plane.columns_per_hop
+    wide = np.full((windows, columns + 4 * hop), np.nan)
+    wide[:, 2 * hop : -2 * hop] = plane.similarities
     return Likeness(
         own=plane.similarities,
         rival=rivals[:, np.newaxis],
-        beside=_mean(wide[:, 1:-3], wide[:, 3:-1]),
-        around=_mean(wide[:, :-4], wide[:, 4:]),
+        beside=_mean(wide[:, hop : -3 * hop], wide[:, 3 * hop : -hop]),
+        around=_mean(wide[:, : -4 * hop], wide[:, 4 * hop :]),
     )
 
 
@@ -232,7 +237,8 @@ def _along_line(plane: Plane, line: Line, rivals: Floats) -> Likeness:
     """Of each window with what lies on the line, (W,)."""
     rows = np.arange(len(plane.window_starts_s))
     columns = fractional_columns(plane, line, plane.window_starts_s)
-    own, before, after, far_before, far_after = along(plane, rows, columns + np.array([[0], [-1], [1], [-2], [2]]))
+    hops = np.array([[0], [-1], [1], [-2], [2]]) * plane.columns_per_hop
+    own, before, after, far_before, far_after = along(plane, rows, columns + hops)
     return Likeness(own=own, rival=rivals, beside=_mean(before, after), around=_mean(far_before, far_after))
 
 
@@ -333,7 +339,7 @@ def _refine(plane: Plane, line: Line, segment: Segment, most_tempo_ratio: float)
     starts = plane.window_starts_s[segment.first : segment.last + 1]
     expected_s = line.tempo_ratio * (starts - line.origin_s)
     nearest = np.rint((expected_s - plane.reference_start_s) / plane.reference_hop_s).astype(int)
-    columns = nearest[:, np.newaxis] + np.arange(-2, 3)
+    columns = nearest[:, np.newaxis] + np.arange(-2 * plane.columns_per_hop, 2 * plane.columns_per_hop + 1)
     inside = (columns >= 0) & (columns < plane.similarities.shape[1])
     rows = np.arange(segment.first, segment.last + 1)[:, np.newaxis]
     around = np.where(inside, plane.similarities[rows, np.where(inside, columns, 0)], np.nan)

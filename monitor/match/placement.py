@@ -47,7 +47,9 @@ def better_line(
     found = [
         search(Line(origin_s=float(starts_s[0]) - _reference_s(plane, column) / tempo_ratio, tempo_ratio=tempo_ratio))
         for tempo_ratio in sorted(tempi)
-        for column in _peaks(similarities, (starts_s - starts_s[0]) * (tempo_ratio / plane.reference_hop_s))
+        for column in _peaks(
+            similarities, (starts_s - starts_s[0]) * (tempo_ratio / plane.reference_hop_s), 2 * plane.columns_per_hop
+        )
     ]
     other, theirs = max(found, key=lambda pair: float(pair[1].mean()))
     apart_s = max(abs(other.reference_at(end_s) - line.reference_at(end_s)) for end_s in (first_s, last_s))
@@ -76,8 +78,8 @@ def _reference_s(plane: Plane, column: float) -> float:
     return plane.reference_start_s + column * plane.reference_hop_s
 
 
-def _peaks(similarities: Floats, steps: Floats) -> list[int]:
-    """First columns of the placements with the largest mean similarity, none beside a larger one."""
+def _peaks(similarities: Floats, steps: Floats, beside: int) -> list[int]:
+    """First columns of the placements with the largest mean similarity, none within `beside` columns of a larger."""
     width = similarities.shape[1]
     offsets: NDArray[np.intp] = np.rint(steps).astype(np.intp)
     padded = np.pad(similarities, ((0, 0), (width, int(offsets.max()) + 1)))
@@ -89,5 +91,5 @@ def _peaks(similarities: Floats, steps: Floats) -> list[int]:
     for _ in range(_PEAKS):
         top = int(np.argmax(sums))
         peaks.append(int(first[top]))
-        sums[max(0, top - 2) : top + 3] = -np.inf
+        sums[max(0, top - beside) : top + beside + 1] = -np.inf
     return peaks

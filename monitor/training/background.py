@@ -59,7 +59,8 @@ def listen(
             similarities = query @ catalog.vectors.T
             similarities[:, alike[piece][catalog.piece]] = -1.0
             rival[row] = similarities.max(axis=1)
-        own, *off = (on_line(catalog, asked.piece, numbers + step, vectors) for step in (0, -1, 1, -2, 2))
+        steps = (hops * catalog.per_hop for hops in (0, -1, 1, -2, 2))
+        own, *off = (on_line(catalog, asked.piece, numbers + step, vectors) for step in steps)
         likeness = Likeness(own=own, rival=rival, beside=(off[0] + off[1]) / 2, around=(off[2] + off[3]) / 2)
         heard.append(Heard(condition=condition.name, likeness=likeness))
         say(f"{condition.name}: own {np.median(own):.2f}, beside {np.median(likeness.beside):.2f}")

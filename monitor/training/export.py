@@ -38,6 +38,7 @@ def export(network: Network, models: Path, *, steps: int) -> str:
         "dimension": DIMENSION,
         "window_s": front_end.window_samples / front_end.sample_rate_hz,
         "hop_s": front_end.hop_samples / front_end.sample_rate_hz,
+        "reference_hop_s": front_end.reference_hop_samples / front_end.sample_rate_hz,
         "front_end": asdict(front_end),
         "trained_steps": steps,
     }

@@ -48,7 +48,7 @@ class _Catalog:
     """All music but the uncatalogued, searched by brute force."""
 
     def __init__(self, catalog: Catalog, hop_s: float) -> None:
-        self._hop_s = hop_s
+        self.hop_s, self._per_hop = hop_s, catalog.per_hop
         self._vectors = {
             item.path: catalog.vectors[first : first + count]
             for item, first, count in zip(catalog.pieces, catalog.first, catalog.count, strict=True)
@@ -60,19 +60,21 @@ class _Catalog:
 
     def search(self, vector: Vectors) -> list[Neighbour]:
         similarity = self._all @ vector
-        rows = np.argpartition(-similarity, _TOP_K)[:_TOP_K]
-        return [
-            Neighbour(
-                reference_id=self._names[row],
-                reference_start_s=float(self._starts_s[row]),
-                similarity=float(similarity[row]),
+        most = _TOP_K * self._per_hop
+        rows = np.argpartition(-similarity, most)[:most]
+        # Of the windows within one hop of a stream only the nearest counts.
+        found: dict[tuple[str, int], Neighbour] = {}
+        for row in rows[np.argsort(-similarity[rows])]:
+            name, start_s = self._names[row], float(self._starts_s[row])
+            second = name, round(start_s / self.hop_s) // self._per_hop
+            found.setdefault(
+                second, Neighbour(reference_id=name, reference_start_s=start_s, similarity=float(similarity[row]))
             )
-            for row in rows
-        ]
+        return list(found.values())[:_TOP_K]
 
     async def stretch(self, reference_id: str, start_s: float, end_s: float) -> tuple[NDArray[np.float64], Vectors]:
         vectors = self._vectors[reference_id]
-        starts_s = np.arange(len(vectors), dtype=np.float64) * np.float64(self._hop_s)
+        starts_s = np.arange(len(vectors), dtype=np.float64) * np.float64(self.hop_s)
         inside = (starts_s >= start_s) & (starts_s < end_s) & vectors.any(axis=1)
         return starts_s[inside], vectors[inside]
 
@@ -84,7 +86,7 @@ def measure_lines(corpus: Corpus, models: Path, *, seed: int, threads: int, say:
     content = json.loads(path.read_text(encoding="utf-8"))
     catalog = make_catalog(corpus, embedder)
     heard = background.listen(corpus, catalog, embedder, seed=seed, say=say)
-    known = _Catalog(catalog, embedder.hop_s)
+    known = _Catalog(catalog, embedder.reference_hop_s)
     signals = list(_foreign(corpus, seed))
     edges = np.asarray(content["edges"])
     # What candidates look like by their similarity alone says which of them would be believed by it.
@@ -136,7 +138,7 @@ async def _suspicions(
         aligner=aligner,
         stretches=StretchCache(catalog),
         dimension=embedder.dimension,
-        reference_hop_s=embedder.hop_s,
+        reference_hop_s=catalog.hop_s,
     )
     found: list[tuple[float, Likeness]] = []
     for number, vector in enumerate(_embed(embedder, signal)):

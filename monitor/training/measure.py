@@ -42,6 +42,8 @@ class Catalog:
     #: The row of each piece's first window, and how many it has.
     first: NDArray[np.int64]
     count: NDArray[np.int64]
+    #: So many of them are one hop of a stream.
+    per_hop: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +104,7 @@ def measure(
                 sequence_best[length_s] = max(sequence_best[length_s], float(found.other_score.max()))
         if condition.name == "clean":
             impostors = _impostors(catalog, asked, found)
-        placed = float(np.mean(np.abs(found.row - truth[:, 0]) <= 1))
+        placed = float(np.mean(np.abs(found.row - truth[:, 0]) <= catalog.per_hop))
         low, middle = np.quantile(same[condition.name], (0.05, 0.5))
         sequence_low = np.quantile(same[condition.name].mean(axis=1), 0.05)
         cells = [f"{100 * share:.1f}" for share in (*shares, placed)]
@@ -163,7 +165,7 @@ def draw(corpus: Corpus, catalog: Catalog, *, coded: bool, count: int, seed: int
 def make_catalog(corpus: Corpus, embedder: Fingerprint) -> Catalog:
     """All music of the corpus, embedded."""
     pieces = [*corpus.select(kind="music", development=True), *corpus.select(kind="music", development=False)]
-    made = [embedder.embed_span(corpus.floats(item)) for item in pieces]
+    made = [embedder.embed_reference(corpus.floats(item)) for item in pieces]
     count = np.array([len(vectors) for vectors in made])
     return Catalog(
         pieces=tuple(pieces),
@@ -171,6 +173,7 @@ def make_catalog(corpus: Corpus, embedder: Fingerprint) -> Catalog:
         piece=np.repeat(np.arange(len(pieces)), count),
         first=np.concatenate([[0], np.cumsum(count)[:-1]]),
         count=count,
+        per_hop=embedder.hop_samples // embedder.reference_hop_samples,
     )
 
 
@@ -184,10 +187,10 @@ def embedded(embedder: Fingerprint, signals: Samples, reading: int = 0) -> Vecto
 
 
 def true_numbers(embedder: Fingerprint, queries: Queries, rate: float, windows: int) -> NDArray[np.float64]:
-    """Which window of its piece each query window is, centre to centre, in fractions of a hop: (Q, windows)."""
+    """Which window of its piece each query window is, centre to centre, in fractions of them: (Q, windows)."""
     half = embedder.window_samples / 2
     centre = queries.start_samples[:, None] + rate * (np.arange(windows) * embedder.hop_samples + half)
-    return np.asarray((centre - half) / embedder.hop_samples)
+    return np.asarray((centre - half) / embedder.reference_hop_samples)
 
 
 def _true_rows(
@@ -201,7 +204,7 @@ def _true_rows(
 def on_line(catalog: Catalog, piece: NDArray[np.int64], numbers: NDArray[np.float64], vectors: Vectors) -> Floats:
     """Similarity of windows (Q, W, d) with a second of their pieces (Q,), as the aligner takes it: (Q, W).
 
-    `numbers` (Q, W) are the windows of the pieces, in fractions of a hop.
+    `numbers` (Q, W) are the windows of the pieces, in fractions of them.
     """
     first, most = catalog.first[piece][:, None], np.maximum(catalog.count[piece][:, None] - 2, 0)
     number = np.clip(numbers, 0, most + 1)
@@ -218,7 +221,7 @@ def _search(
 ) -> Found:
     """Find the rows, a run at `rate`, whose mean similarity to (Q, windows, dimension) is highest; own -1 is none."""
     windows = vectors.shape[1]
-    steps = [round(rate * number) for number in range(windows)]
+    steps = [round(rate * number * catalog.per_hop) for number in range(windows)]
     last = len(catalog.vectors) - steps[-1]
     whole = catalog.piece[:last] == catalog.piece[steps[-1] :]
     rows, other_rows, other_scores = [], [], []
@@ -266,7 +269,7 @@ def copies(
             mine, other = int(queries.piece[query]), int(catalog.piece[row])
             if alike[mine, other]:
                 continue
-            start = int(row - catalog.first[other]) * embedder.hop_samples
+            start = int(row - catalog.first[other]) * embedder.reference_hop_samples
             spare = embedder.hop_samples
             there = corpus.of(catalog.pieces[other])[max(0, start - spare) : start + length + spare].astype(np.float32)
             if _correlation(queries.signals[query, :length], there) > _COPY:

@@ -145,9 +145,9 @@ class Library:
             yield writer
 
     @asynccontextmanager
-    async def reader(self) -> AsyncIterator[CatalogReader]:
+    async def reader(self, embedder: Embedder | None = None) -> AsyncIterator[CatalogReader]:
         reader = await CatalogReader.open(
-            name=self.name, pool=self.pool, milvus_uri=self.milvus_uri, milvus_token=None, embedder=Bands()
+            name=self.name, pool=self.pool, milvus_uri=self.milvus_uri, milvus_token=None, embedder=embedder or Bands()
         )
         try:
             yield reader

@@ -24,9 +24,15 @@ class Bands:
     hop_s = 0.5
     dimension = 32
 
-    def __init__(self, model_id: str = "bands-0123456789ab", before: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        model_id: str = "bands-0123456789ab",
+        before: Callable[[], None] = lambda: None,
+        reference_hop_samples: int = 4000,
+    ) -> None:
         self.model_id = model_id
         self.before = before
+        self.reference_hop_samples, self.reference_hop_s = reference_hop_samples, reference_hop_samples / RATE_HZ
         self._projection = np.random.default_rng(7).standard_normal((4001, self.dimension)).astype(np.float32)
 
     def embed(self, windows: Samples) -> Vectors:
@@ -37,6 +43,9 @@ class Bands:
 
     def embed_span(self, samples: Samples) -> Vectors:
         return self.embed(sliding_window_view(samples, self.window_samples)[:: self.hop_samples])
+
+    def embed_reference(self, samples: Samples) -> Vectors:
+        return self.embed(sliding_window_view(samples, self.window_samples)[:: self.reference_hop_samples])
 
 
 def melody(seed: int, duration_s: float) -> Samples:

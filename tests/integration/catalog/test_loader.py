@@ -67,6 +67,26 @@ async def test_what_is_added_is_found_at_its_position(library: Library, tmp_path
         assert (await reader.stretch("gone", 0.0, 9.0))[1].shape == (0, 32)
 
 
+async def test_a_stream_is_never_far_from_a_reference_s_window(library: Library, tmp_path: Path) -> None:
+    fine = Bands(reference_hop_samples=2000)
+    for seed in range(2):
+        write_melody(tmp_path / f"{seed}.wav", seed)
+    await library.loader(fine).add(listed([tmp_path]))
+    assert await library.state() == ({"0": 21, "1": 21}, 42)
+    async with library.reader(fine) as reader:
+        queries = fine.embed_span(melody(1, 6.0)[2000:])
+        found = await reader.search(queries, 5)
+        assert [near[0].reference_start_s for near in found] == [0.25 + 0.5 * window for window in range(len(queries))]
+        assert min(near[0].similarity for near in found) > 0.999
+        # Of the windows within one hop only the nearest counts: the others would take the places of what is another.
+        for near in found:
+            seconds = {(each.reference_id, int(each.reference_start_s / fine.hop_s)) for each in near}
+            assert len(seconds) == len(near) == 5
+        assert (await reader.stretch("1", 1.0, 2.0))[0].tolist() == [1.0, 1.25, 1.5, 1.75]
+    with pytest.raises(ConfigError, match=r"lie 0\.25 s apart, this version takes references every 0\.5 s"):
+        await library.add(tmp_path)
+
+
 async def test_added_again_everything_is_unchanged(library: Library, tmp_path: Path) -> None:
     path = write_melody(tmp_path / "a.wav", 0)
     await library.add(tmp_path)

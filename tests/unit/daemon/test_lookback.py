@@ -12,7 +12,16 @@ import pytest
 from monitor.daemon.lookback import LookBack, Past, sweep
 from monitor.daemon.tracker import StretchCache, Tracker
 from monitor.types import MatchState, Neighbour
-from tests.unit.match.simulation import DIMENSION, HOP_S, WINDOW_S, Airing, Catalog, Listener, Recording, windows
+from tests.unit.match.simulation import (
+    DIMENSION,
+    REFERENCE_HOP_S,
+    WINDOW_S,
+    Airing,
+    Catalog,
+    Listener,
+    Recording,
+    windows,
+)
 
 OVER = {"piece-4": 90.25}
 
@@ -169,7 +178,7 @@ class Life:
             aligner=Listener(catalog).aligner,
             stretches=StretchCache(Reader(catalog)),
             dimension=DIMENSION,
-            reference_hop_s=HOP_S,
+            reference_hop_s=REFERENCE_HOP_S,
             kept=kept,
             now_s=now_s,
         )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ class Model:
 
 
 class Reader:
-    name, references = "default", {}
+    name, references, catalog = "default", {}, SimpleNamespace(hop_s=0.25)
 
     async def search_readings(self, windows, k):
         await asyncio.sleep(0.2)  # the blocks ahead fill up meanwhile

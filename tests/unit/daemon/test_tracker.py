@@ -8,7 +8,7 @@ import pytest
 from monitor.daemon.tracker import StretchCache, Tracker
 from monitor.errors import UnreachableError
 from monitor.types import MatchState, Neighbour
-from tests.unit.match.simulation import DIMENSION, HOP_S, Airing, Catalog, Listener, Recording, windows
+from tests.unit.match.simulation import DIMENSION, REFERENCE_HOP_S, Airing, Catalog, Listener, Recording, windows
 
 
 class Reader:
@@ -72,7 +72,7 @@ async def test_what_a_clock_set_back_ends_is_told_though_the_catalog_is_away_the
         aligner=Listener(simulated).aligner,
         stretches=StretchCache(Away(), capacity_bytes=1),
         dimension=DIMENSION,
-        reference_hop_s=HOP_S,
+        reference_hop_s=REFERENCE_HOP_S,
     )
     stream = list(windows(simulated, [Airing("piece-1", 0.0, 0.0, 40.0)], until_s=30, noise=0.2, seed=1))
     events = []

@@ -70,6 +70,15 @@ def test_span_equals_single_windows(seed: int, extra: int) -> None:
     np.testing.assert_allclose(vectors, embedder.embed(windows_of(embedder, samples)), atol=2e-5)
 
 
+def test_a_reference_has_windows_between_those_of_a_span(embedder: fingerprint.Fingerprint) -> None:
+    samples = tune(3, 60_000)
+    vectors = embedder.embed_reference(samples)
+    assert embedder.reference_hop_s == embedder.hop_s / 2
+    np.testing.assert_allclose(vectors[::2], embedder.embed_span(samples), atol=2e-5)
+    between = embedder.embed_span(samples[embedder.reference_hop_samples :])
+    np.testing.assert_allclose(vectors[1::2], between, atol=2e-5)
+
+
 def test_span_longer_than_one_batch(embedder: fingerprint.Fingerprint) -> None:
     samples = tune(3, embedder.window_samples + 300 * embedder.hop_samples)
     vectors = embedder.embed_span(samples)

@@ -14,7 +14,7 @@ from monitor.match.line import Plane, make_plane
 from monitor.match.score import Calibration
 from monitor.types import MatchEvent, Neighbour
 
-WINDOW_S, HOP_S, DIMENSION = 2.0, 0.5, 128
+WINDOW_S, HOP_S, REFERENCE_HOP_S, DIMENSION = 2.0, 0.5, 0.25, 128
 CALIBRATION = Calibration(similarities=np.array([0.2, 0.45, 0.8]), nats=np.array([-1.5, 0.0, 5.0]))
 OPTIONS = Options(provisional_nats=4.0, confirmed_nats=8.0)
 
@@ -51,11 +51,12 @@ class Catalog:
     recordings: dict[str, Recording]
     starts: dict[str, np.ndarray] = field(init=False)
     vectors: dict[str, np.ndarray] = field(init=False)
+    hop_s: float = REFERENCE_HOP_S
 
     def __post_init__(self) -> None:
         self.starts, self.vectors = {}, {}
         for name, recording in self.recordings.items():
-            starts = np.arange(0.0, recording.duration_s - WINDOW_S + 1e-9, HOP_S)
+            starts = np.arange(0.0, recording.duration_s - WINDOW_S + 1e-9, REFERENCE_HOP_S)
             offsets = np.arange(0.0, WINDOW_S, 0.1)
             self.starts[name] = starts
             self.vectors[name] = unit(np.stack([recording.latent(s + offsets + 0.05).mean(axis=0) for s in starts]))
@@ -65,14 +66,14 @@ class Catalog:
 
     def search(self, vector: np.ndarray, k: int) -> list[Neighbour]:
         similarity = self._all @ vector
-        return [
-            Neighbour(
-                reference_id=self._names[i],
-                reference_start_s=float(self._all_starts[i]),
-                similarity=float(similarity[i]),
+        found: dict[tuple[str, int], Neighbour] = {}
+        for i in np.argsort(-similarity)[: k * round(HOP_S / REFERENCE_HOP_S)]:
+            name, start_s = self._names[i], float(self._all_starts[i])
+            second = name, int(start_s / HOP_S)
+            found.setdefault(
+                second, Neighbour(reference_id=name, reference_start_s=start_s, similarity=float(similarity[i]))
             )
-            for i in np.argsort(-similarity)[:k]
-        ]
+        return list(found.values())[:k]
 
 
 def windows(
@@ -151,7 +152,8 @@ class Listener:
                 window_vectors=np.stack([v for _, v in heard]),
                 reference_starts_s=starts[inside],
                 reference_vectors=self.catalog.vectors[stretch.reference_id][inside],
-                reference_hop_s=HOP_S,
+                reference_hop_s=REFERENCE_HOP_S,
+                hop_s=HOP_S,
             )
         self.events += self.aligner.advance(planes)  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ import pytest
 
 from monitor.match.line import fit_line, make_plane
 from monitor.match.score import Background
-from tests.unit.match.simulation import CALIBRATION, HOP_S, WINDOW_S, Catalog, Recording
+from tests.unit.match.simulation import CALIBRATION, HOP_S, REFERENCE_HOP_S, WINDOW_S, Catalog, Recording
 
 BACKGROUND = Background(
     offset=0.0,
@@ -31,19 +31,21 @@ BACKGROUND = Background(
 def evidence(piece: Recording, *, calibration) -> float:
     catalog = Catalog({"piece": piece})
     starts, vectors = catalog.starts["piece"], catalog.vectors["piece"]
+    hop = round(HOP_S / REFERENCE_HOP_S)
     plane = make_plane(
         reference_id="piece",
-        window_starts_s=starts,
-        window_vectors=vectors,
+        window_starts_s=starts[::hop],
+        window_vectors=vectors[::hop],
         reference_starts_s=starts,
         reference_vectors=vectors,
-        reference_hop_s=HOP_S,
+        reference_hop_s=REFERENCE_HOP_S,
+        hop_s=HOP_S,
     )
     fit = fit_line(
         plane,
         origins_s=np.zeros(1),
         tempo_ratios=np.ones(1),
-        rivals=np.full(len(starts), np.nan),
+        rivals=np.full(len(starts[::hop]), np.nan),
         calibration=calibration,
         window_weight=HOP_S / WINDOW_S,
         settled_until_s=-np.inf,

@@ -31,6 +31,7 @@ def heard(dice, vectors: np.ndarray, first: int, count: int = 24, noise: float =
         reference_starts_s=np.arange(len(vectors)) * HOP_S,
         reference_vectors=vectors,
         reference_hop_s=HOP_S,
+        hop_s=HOP_S,
     )
     assert plane is not None
     return plane
