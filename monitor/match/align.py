@@ -358,7 +358,12 @@ class Aligner:
         """Whether a run already follows this hit: tolerances under a window would split one airing in several."""
         if run.reference_id != hit.reference_id or (run.state is None and run.reading != hit.reading):
             return False
-        return abs(run.line.reference_at(hit.window_start_s) - hit.reference_start_s) <= self._window_s
+        tolerance_s = self._hop_s if self._waits(run) else self._window_s
+        return abs(run.line.reference_at(hit.window_start_s) - hit.reference_start_s) <= tolerance_s
+
+    def _waits(self, run: Run) -> bool:
+        """Whether a match was not heard yet since the latest interruption: its line may lie on another clock."""
+        return run.state is not None and self._gap_end_s > run.last_s
 
     def _suspect(self, hit: Hit, nats: float) -> None:
         """Start a candidate from a hit that agrees with an earlier one, or that is strong enough alone."""
@@ -415,7 +420,7 @@ class Aligner:
 
     def _adopt(self) -> None:
         """A match that lost its line to a clock anchored anew takes over the candidate that goes on with it."""
-        for run in [run for run in self._runs if run.state is not None and self._gap_end_s > run.last_s]:
+        for run in [run for run in self._runs if self._waits(run)]:
             for candidate in [other for other in self._runs if other.state is None]:
                 if candidate.reference_id != run.reference_id or candidate.last_s <= run.last_s + 2 * self._hop_s:
                     continue
@@ -523,6 +528,7 @@ class Aligner:
             and other.reference_id == run.reference_id
             and abs(other.line.reference_at(run.last_s) - run.line.reference_at(run.last_s)) <= self._window_s
             and other.last_s >= run.first_s - self.options.silence_s
+            and not self._waits(other)
             for other in self._runs
             if other is not run
         )

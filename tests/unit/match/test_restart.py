@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -10,12 +11,18 @@ from tests.unit.match.simulation import Airing, Catalog, Listener, Recording, wi
 
 
 @pytest.fixture(scope="module")
-def listener() -> Listener:
+def heard() -> Listener:
     catalog = Catalog({f"piece-{n}": Recording(seed=n, duration_s=120.0) for n in range(5)})
     listener = Listener(catalog)
     for start_s, vector in windows(catalog, [Airing("piece-1", 10.0, 0.0, 80.0)], until_s=40, noise=0.5, seed=13):
         listener.hear(start_s, vector)
     return listener
+
+
+@pytest.fixture
+def listener(heard) -> Listener:
+    """A listener of the test's own, in the middle of an airing."""
+    return copy.deepcopy(heard)
 
 
 def test_a_restored_match_can_be_closed_before_anything_was_heard(listener):
