@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from psycopg_pool import AsyncConnectionPool
 
 from monitor.catalog.index import VectorIndex, damaged, vector_id
@@ -20,7 +22,7 @@ from monitor.catalog.recording import Recording
 from monitor.catalog.references import CatalogRow, FileState, Guard, References, lock_key
 from monitor.errors import MonitorError, ServerReason, UnreachableError
 from monitor.servers.border import transaction
-from monitor.types import Reference, ReferenceState
+from monitor.types import Reference, ReferenceState, Vectors
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -29,6 +31,8 @@ _T = TypeVar("_T")
 _BATCH = 4096
 #: Written vectors after which they are flushed: searches would become slow, see `VectorIndex.flush`.
 _FLUSH_VECTORS = 20_000
+#: Vectors that are not given back are asked for again, alone, after so long.
+_READ_AGAIN_AFTER_S = (0.0, 1.0, 4.0)
 
 _UNFINISHED = (ReferenceState.LOADING, ReferenceState.DELETING)
 
@@ -171,7 +175,7 @@ class CatalogWriter:
         for start in range(0, len(ids), _BATCH):
             part = slice(start, start + _BATCH)
             await self._alone(self.index.insert, ids[part], recording.vectors[part])
-        found, vectors = await in_thread(self.index.vectors, ids)
+        found, vectors = await self._read_back(ids)
         if len(found) != len(ids) or damaged(vectors).any():
             raise UnreachableError(
                 f"Milvus took {len(ids)} vectors and gives {len(found)} back, {int(damaged(vectors).sum())} of them"
@@ -181,6 +185,16 @@ class CatalogWriter:
         self._unflushed += len(ids)
         if self._unflushed >= _FLUSH_VECTORS:
             await self.flush()
+
+    async def _read_back(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], Vectors]:
+        """What the server gives for ids that it took. While another writer flushes, Milvus Lite may leave some out."""
+        found, vectors = await in_thread(self.index.vectors, ids)
+        for wait_s in _READ_AGAIN_AFTER_S:
+            if len(found) == len(ids):
+                break
+            await asyncio.sleep(wait_s)
+            found, vectors = await self._alone(self.index.vectors, ids)
+        return found, vectors
 
     async def _erase(self, number: int, windows: int) -> None:
         await self._alone(self.index.delete_reference, number, windows)

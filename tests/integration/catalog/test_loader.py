@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from monitor.audio.ffmpeg import FfmpegProgram
-from monitor.catalog import index
+from monitor.catalog import index, writer
 from monitor.catalog.intake import LoadResult
 from monitor.catalog.listing import listed
 from monitor.catalog.loader import rescan
@@ -285,6 +286,28 @@ async def test_progress_ends_at_all_files_and_all_sound(library: Library, tmp_pa
     await library.add(tmp_path, on_progress=lambda progress, result: seen.append((progress.files_done, result)))
     assert [done for done, result in seen if result is not None] == [1, 2, 3, 4]
     assert {result.reference_id for _, result in seen if result is not None} == {"0", "1", "2", "3"}
+
+
+@pytest.mark.parametrize("lost_reads", [1, 9])
+async def test_vectors_that_are_not_given_back_at_once_are_asked_for_again(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost_reads: int
+) -> None:
+    write_melody(tmp_path / "a.wav", 0)
+    whole, reads = index.VectorIndex.vectors, itertools.count()
+    monkeypatch.setattr(writer, "_READ_AGAIN_AFTER_S", (0.0, 0.01))
+
+    def short(self: index.VectorIndex, ids: Any) -> Any:
+        found, vectors = whole(self, ids)
+        return (found[:-3], vectors[:-3]) if next(reads) < lost_reads else (found, vectors)
+
+    monkeypatch.setattr(index.VectorIndex, "vectors", short)
+    if lost_reads == 1:
+        assert _statuses(await library.add(tmp_path)) == {"a.wav": "added"}
+        assert await _finds(library, 0) == {"a"}
+    else:
+        with pytest.raises(UnreachableError, match="took 11 vectors and gives 8 back"):
+            await library.add(tmp_path)
+        assert await library.state() == ({}, 0)
 
 
 async def test_another_model_s_catalog_is_refused_with_both_ids(library: Library, tmp_path: Path) -> None:
