@@ -29,7 +29,7 @@ SILENCE_DBFS = -70.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recording:
-    """What a catalog keeps of a file. Vectors of an hour take 4 to 14 MB; its samples are gone."""
+    """What a catalog keeps of a file. Vectors of an hour take 7 to 14 MB; its samples are gone."""
 
     duration_s: float
     #: All windows of the sound, silent ones too.
@@ -91,7 +91,7 @@ async def read_recording(
     hop = embedder.hop_samples // embedder.reference_hop_samples
     coarse = numbers % hop == 0
     alike = None
-    if coarse.any():
+    if len(made) and coarse.any():
         alike = await asyncio.to_thread(sameness, numbers[coarse] // hop, made[coarse], hop_s=embedder.hop_s)
     return Recording(
         duration_s=samples / embedder.sample_rate_hz,

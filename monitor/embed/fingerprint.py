@@ -195,6 +195,8 @@ def load(models: Path = MODELS, *, threads: int = 1) -> Fingerprint:
             f"{weights} has SHA-256 {digest[:12]}..., {description.name} says {stated['weights_sha256'][:12]}...: "
             "the weights are damaged or of another version, install monitor again"
         )
+    if missing := [field.name for field in fields(FrontEnd) if field.name not in stated["front_end"]]:
+        raise ConfigError(f"{description} does not say the front end's {', '.join(missing)}: export the model again")
     front_end = FrontEnd(**{field.name: stated["front_end"][field.name] for field in fields(FrontEnd)})
     return Fingerprint(
         weights=weights,

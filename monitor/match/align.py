@@ -382,12 +382,17 @@ class Aligner:
                 reading=hit.reading,
                 line=Line(origin_s=hit.window_start_s - hit.reference_start_s, tempo_ratio=1.0),
                 born_s=hit.window_start_s,
-                since_s=self._over_s.get(hit.reference_id, -np.inf),
+                since_s=self._told_until_s(hit.reference_id),
                 first_s=hit.window_start_s,
                 last_s=hit.window_start_s,
                 evidence_nats=max(nats * self._weight, 0.0),
             )
         )
+
+    def _told_until_s(self, reference_id: str) -> float:
+        """Up to where matches that are over, or that wait since an interruption, have told of a recording."""
+        waiting = (run.last_s for run in self._runs if run.reference_id == reference_id and self._waits(run))
+        return max(self._over_s.get(reference_id, -np.inf), *(last_s + self._hop_s / 2 for last_s in waiting), -np.inf)
 
     # -- evidence ----------------------------------------------------------------------------------------------------
 
@@ -568,7 +573,7 @@ class Aligner:
         over_s = self._over_s[run.reference_id] = run.last_s + self._hop_s / 2
         for other in self._runs:
             if other.state is None and other.reference_id == run.reference_id:
-                other.since_s, other.ceiling_nats = max(other.since_s, over_s), 0.0
+                other.since_s, other.evidence_nats, other.ceiling_nats = max(other.since_s, over_s), 0.0, 0.0
 
     def _is_over(self, run: Run) -> bool:
         waited_s = self._now_s - run.last_s

@@ -25,7 +25,7 @@ _BETTER_SIMILARITY = 0.012
 _LEAST_WINDOWS = 5
 _PEAKS = 12
 _SAME_TEMPO_RATIO = 0.004
-_FINE_COLUMNS = np.arange(-1.0, 1.01, 0.25)
+_FINE_HOPS = np.arange(-1.0, 1.01, 0.25)
 _FINE_TEMPI = np.array([-0.01, 0.0, 0.01])
 
 
@@ -64,8 +64,8 @@ def _finest(plane: Plane, rows: NDArray[np.intp], line: Line) -> tuple[Line, Flo
     starts_s = plane.window_starts_s[rows]
     middle_s = float(starts_s[0] + starts_s[-1]) / 2
     middle = fractional_columns(plane, line, np.array(middle_s))
-    tempi = np.repeat(line.tempo_ratio + _FINE_TEMPI, len(_FINE_COLUMNS))
-    middles = np.tile(middle + _FINE_COLUMNS, len(_FINE_TEMPI))
+    tempi = np.repeat(line.tempo_ratio + _FINE_TEMPI, len(_FINE_HOPS))
+    middles = np.tile(middle + _FINE_HOPS * plane.columns_per_hop, len(_FINE_TEMPI))
     columns = middles[:, np.newaxis] + tempi[:, np.newaxis] * (starts_s - middle_s) / plane.reference_hop_s
     found = np.nan_to_num(along(plane, rows, columns))
     top = int(np.argmax(found.mean(axis=1)))

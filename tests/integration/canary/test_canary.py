@@ -108,7 +108,7 @@ class Deployment:
         )
 
     async def load(self, reference_id: str, sound: Any) -> None:
-        vectors = self.embedder.embed_span(sound)
+        vectors = self.embedder.embed_reference(sound)
         digest = f"sha of {reference_id}"
         reference = Reference(
             catalog=self.name,

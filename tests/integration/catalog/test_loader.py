@@ -366,8 +366,8 @@ async def test_two_loaders_at_once_store_each_file_once(library: Library, tmp_pa
 
 async def test_a_model_that_gives_nan_fails_that_file(library: Library, tmp_path: Path) -> None:
     class Broken(Bands):
-        def embed_span(self, samples: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-            return super().embed_span(samples) * (np.nan if len(samples) < 5 * RATE_HZ else 1.0)
+        def embed_reference(self, samples: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+            return super().embed_reference(samples) * (np.nan if len(samples) < 5 * RATE_HZ else 1.0)
 
     write_melody(tmp_path / "bad.wav", 0, 3.0)
     write_melody(tmp_path / "good.wav", 1)

@@ -32,14 +32,25 @@ def test_a_restored_match_can_be_closed_before_anything_was_heard(listener):
     assert math.isfinite(event.decided_s) and event.decided_s >= event.match.end_s
 
 
-def test_a_clock_anchored_anew_after_a_gap_does_not_move_the_start(listener):
+@pytest.mark.parametrize("ahead_s", [-1.75, 0.75, 1.75, 4.0])
+def test_a_clock_anchored_anew_after_a_gap_does_not_move_the_start(listener, ahead_s):
     (before,) = listener.aligner.open_matches
     airing = [Airing("piece-1", 10.0, 0.0, 80.0)]
     for start_s, vector in windows(listener.catalog, airing, until_s=80, noise=0.5, seed=13, from_s=45.0):
-        listener.hear(start_s + 1.75, vector)
+        listener.hear(start_s + ahead_s, vector)
     (after,) = listener.aligner.open_matches
     assert after.match_id == before.match_id and after.last_hit_s > 75
     assert (after.start_s, after.reference_start_s) == (before.start_s, before.reference_start_s)
+    assert abs(after.origin_s - (before.origin_s + ahead_s)) < 0.5
+    assert {event.match.match_id for event in listener.events if event.changed} == {before.match_id}
+
+
+def test_what_was_told_before_an_interruption_is_no_evidence_of_another_airing(listener):
+    (before,) = listener.aligner.open_matches
+    airing = [Airing("piece-1", 10.0, 0.0, 80.0)]
+    for start_s, vector in windows(listener.catalog, airing, until_s=90, noise=3.0, seed=13, from_s=45.0):
+        listener.hear(start_s + 1.75, vector)
+    assert {event.match.match_id for event in listener.events if event.changed} == {before.match_id}
 
 
 def test_a_match_that_an_interruption_ended_is_open_again_when_the_airing_goes_on(listener):
