@@ -279,7 +279,7 @@ class MatchRules(Section):
     """When agreeing hits are an airing. Changes apply to a running daemon on reload."""
 
     top_k: int = Field(
-        default=10, title="Top k", ge=1, le=100, description="Neighbours asked of the catalog for each window."
+        default=15, title="Top k", ge=1, le=100, description="Neighbours asked of the catalog for each window."
     )
     provisional_evidence_nats: float | None = Field(
         default=None,

@@ -30,7 +30,7 @@ from monitor.types import Neighbour, Samples, Vectors
 
 #: Development packages whose music is not in the catalog of this measurement.
 UNCATALOGUED = ("lincity-ng-data", "redeclipse-data")
-_TOP_K = 10
+_TOP_K = 15
 _SILENCE_DBFS = -70.0
 _PIECE_S = 90
 _BED_S = 240
