@@ -26,7 +26,7 @@ class CatalogReader:
     """A view of one catalog, as of the last `refresh`. Methods raise UnreachableError when a server does not answer."""
 
     def __init__(
-        self, *, catalog: CatalogRow, index: VectorIndex, references: References, windows_per_hop: int = 1
+        self, *, catalog: CatalogRow, index: VectorIndex, references: References, windows_per_hop: int
     ) -> None:
         """`windows_per_hop` of the catalog's windows begin within one hop of a stream."""
         self.name = catalog.name

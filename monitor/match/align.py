@@ -391,8 +391,8 @@ class Aligner:
 
     def _told_until_s(self, reference_id: str) -> float:
         """Up to where matches that are over, or that wait since an interruption, have told of a recording."""
-        waiting = (run.last_s for run in self._runs if run.reference_id == reference_id and self._waits(run))
-        return max(self._over_s.get(reference_id, -np.inf), *(last_s + self._hop_s / 2 for last_s in waiting), -np.inf)
+        waiting = [run for run in self._runs if run.reference_id == reference_id and self._waits(run)]
+        return max([self._over_s.get(reference_id, -np.inf), *(run.last_s + self._hop_s / 2 for run in waiting)])
 
     # -- evidence ----------------------------------------------------------------------------------------------------
 

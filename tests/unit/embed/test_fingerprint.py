@@ -135,6 +135,15 @@ def test_wrong_shapes_are_refused(embedder: fingerprint.Fingerprint) -> None:
         embedder.embed_span(np.zeros((1, 20_000), dtype=np.float32))
 
 
+def test_a_description_that_lacks_a_part_of_the_front_end_is_refused(tmp_path: Path) -> None:
+    shutil.copy(fingerprint.MODELS / "fingerprint.onnx", tmp_path)
+    stated = json.loads((fingerprint.MODELS / "fingerprint.json").read_text())
+    del stated["front_end"]["reference_hop_frames"]
+    (tmp_path / "fingerprint.json").write_text(json.dumps(stated))
+    with pytest.raises(ConfigError, match=r"does not say the front end's reference_hop_frames: export the model again"):
+        fingerprint.load(tmp_path)
+
+
 def test_other_weights_than_described_are_refused(tmp_path: Path) -> None:
     for name in ("fingerprint.onnx", "fingerprint.json"):
         shutil.copy(fingerprint.MODELS / name, tmp_path)
