@@ -16,6 +16,16 @@ from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
 Vectors = NDArray[np.float32]
+#: How loud each band of each frame is, (T, BANDS); a frame of ABSENT was not heard.
+Levels = NDArray[np.uint8]
+
+#: The bands of a spectrogram are evenly spaced in log-frequency: pitch is a shift along them.
+BANDS = 32
+LOWEST_BAND_HZ = 250.0
+HIGHEST_BAND_HZ = 3900.0
+#: Levels are so many to a neper of power.
+LEVELS_PER_NEPER = 4
+ABSENT = 255
 
 
 class StreamState(enum.StrEnum):
@@ -95,6 +105,16 @@ class Chunk:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Spectrogram:
+    """A stretch of sound as levels, for a stream and for a reference alike."""
+
+    #: Time of the middle of the first frame; frames are `step_s` apart.
+    start_s: float
+    step_s: float
+    levels: Levels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
     """A slice of a stream that is embedded."""
 
@@ -114,6 +134,8 @@ class Embedded:
     window_s: float
     #: (R, dimension), a row for each pitch that the window was read at; the first is as it sounded.
     readings: Vectors | None
+    #: (T, BANDS) of its frames.
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

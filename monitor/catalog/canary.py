@@ -22,6 +22,7 @@ from monitor.catalog.recording import Recording
 from monitor.catalog.references import CatalogRow
 from monitor.catalog.writer import CatalogWriter, in_thread
 from monitor.embed import Embedder
+from monitor.embed.spectrogram import Spectrograph
 from monitor.servers.border import transaction
 from monitor.types import Reference, ReferenceState, Samples
 
@@ -121,11 +122,13 @@ class Canaries:
             if known and len(found) == canary.reference.windows and not damaged(vectors).any():
                 return Planting.SOUND
             vectors = await asyncio.to_thread(embedder.embed_reference, canary.song)
+            spectrograph = Spectrograph.for_embedder(embedder)
             recording = Recording(
                 duration_s=canary.reference.duration_s,
                 windows=len(vectors),
                 kept=np.arange(len(vectors)),
                 vectors=vectors,
+                levels=spectrograph.rows(canary.song, np.arange(len(vectors))),
                 audio_sha256=canary.reference.audio_sha256,
             )
             await writer.rewrite(CANARY_NUMBER, recording)

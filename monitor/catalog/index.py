@@ -42,6 +42,8 @@ NORM_TOLERANCE = 1e-3
 _CALL_BYTES = 4 << 20
 _CALL_ROWS = 8192
 _WRITE_TIMEOUT_S = 300.0
+#: Bytes of a row's text that Milvus takes at most.
+_LONGEST_TEXT = 65_535
 _NOT_LOADED = 101
 
 #: A channel of its own has no share in the back-off of earlier ones, up to two minutes long after an outage; and it
@@ -93,7 +95,14 @@ class VectorIndex:
             if not self._client.has_collection(self.collection, timeout=self._timeout_s):
                 self._create()
             described = self._client.describe_collection(self.collection, timeout=self._timeout_s)
-            found = next(field["params"]["dim"] for field in described["fields"] if field["name"] == "vector")
+            fields = {field["name"]: field for field in described["fields"]}
+            if "levels" not in fields:
+                raise ConfigError(
+                    f"collection {self.collection} at {self._shown_uri} was made by an earlier version, which kept no"
+                    " levels with its vectors; load the recordings into another catalog (monitor catalog add --catalog"
+                    " NAME) and name that one in the configuration"
+                )
+            found = fields["vector"]["params"]["dim"]
             if found != self.dimension:
                 raise ConfigError(
                     f"collection {self.collection} at {self._shown_uri} holds vectors of {found} dimensions, the model"
@@ -116,8 +125,9 @@ class VectorIndex:
         self.lists_read = min(max(wanted, LEAST_LISTS), LISTS)
         return "exact" if self.lists_read == LISTS else f"approximate: {self.lists_read} of {LISTS} lists"
 
-    def insert(self, ids: Ids, vectors: Vectors) -> None:
-        """Vectors (n, dimension) lie under their ids (n,), also when a retry writes them twice.
+    def insert(self, ids: Ids, vectors: Vectors, levels: Sequence[str]) -> None:
+        """Vectors (n, dimension), and their frames' levels as text, lie under their ids (n,), also when a retry writes
+        them twice.
 
         Raises ValueError for vectors that `damaged` names: a full server refuses NaN, Milvus Lite takes it.
         """
@@ -128,8 +138,8 @@ class VectorIndex:
         with self._errors("write vectors"):
             for start, stop in self._calls(len(ids)):
                 rows = [
-                    {"id": int(key), "vector": vector}
-                    for key, vector in zip(ids[start:stop], vectors[start:stop], strict=True)
+                    {"id": int(key), "vector": vector, "levels": text}
+                    for key, vector, text in zip(ids[start:stop], vectors[start:stop], levels[start:stop], strict=True)
                 ]
                 # Not `insert`: repeated after a lost answer, it would store a second copy on a full server.
                 self._client.upsert(self.collection, rows, timeout=_WRITE_TIMEOUT_S)
@@ -182,6 +192,16 @@ class VectorIndex:
         order = np.argsort(keys)
         return keys[order], np.concatenate(vectors)[order]
 
+    def levels(self, ids: Ids | Sequence[int]) -> tuple[Ids, list[str]]:
+        """The ids that exist among `ids`, ascending, and their frames' levels as text."""
+        wanted = np.unique(np.asarray(ids, dtype=np.int64))
+        found: dict[int, str] = {}
+        for start, stop in self._calls(len(wanted)):
+            rows = self._query(ids=wanted[start:stop].tolist(), output_fields=["id", "levels"])
+            found.update((row["id"], row["levels"]) for row in rows)
+        keys = sorted(found)
+        return np.array(keys, dtype=np.int64), [found[key] for key in keys]
+
     def numbers(self) -> dict[int, int]:
         """Every reference number of which a vector is stored, with how many are. Reads the whole collection's ids."""
         counts: dict[int, int] = {}
@@ -232,6 +252,7 @@ class VectorIndex:
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.dimension)
+        schema.add_field("levels", DataType.VARCHAR, max_length=_LONGEST_TEXT)
         try:
             self._client.create_collection(
                 self.collection, schema=schema, index_params=self._index(), timeout=_WRITE_TIMEOUT_S

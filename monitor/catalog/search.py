@@ -16,7 +16,8 @@ from monitor.catalog.index import MAX_WINDOWS, WINDOW_BITS, VectorIndex, damaged
 from monitor.catalog.references import CatalogRow, References
 from monitor.catalog.writer import in_thread, open_index
 from monitor.embed import Embedder
-from monitor.types import Neighbour, Reference, Vectors
+from monitor.embed.spectrogram import Spectrograph
+from monitor.types import Neighbour, Reference, Spectrogram, Vectors
 
 #: Neighbours asked for, in place of k, where vectors of references that are not ready took places among the k.
 _MORE = 8
@@ -26,11 +27,17 @@ class CatalogReader:
     """A view of one catalog, as of the last `refresh`. Methods raise UnreachableError when a server does not answer."""
 
     def __init__(
-        self, *, catalog: CatalogRow, index: VectorIndex, references: References, windows_per_hop: int
+        self,
+        *,
+        catalog: CatalogRow,
+        index: VectorIndex,
+        references: References,
+        windows_per_hop: int,
+        spectrograph: Spectrograph,
     ) -> None:
         """`windows_per_hop` of the catalog's windows begin within one hop of a stream."""
         self.name = catalog.name
-        self._per_hop = windows_per_hop
+        self._per_hop, self._spectrograph = windows_per_hop, spectrograph
         self.catalog = catalog
         self._index = index
         self._source = references
@@ -57,7 +64,13 @@ class CatalogReader:
         catalog = await references.create_catalog(name, embedder)
         index = await in_thread(open_index, milvus_uri, milvus_token, catalog)
         per_hop = embedder.hop_samples // embedder.reference_hop_samples
-        reader = cls(catalog=catalog, index=index, references=references, windows_per_hop=per_hop)
+        reader = cls(
+            catalog=catalog,
+            index=index,
+            references=references,
+            windows_per_hop=per_hop,
+            spectrograph=Spectrograph.for_embedder(embedder),
+        )
         await reader.refresh()
         return reader
 
@@ -67,7 +80,7 @@ class CatalogReader:
         return self._by_id
 
     def reveal(self, canary: Reference) -> None:
-        """From now on `search`, `stretch` and `reference` know the canary too, which is in no listing."""
+        """From now on all methods know the canary too, which is in no listing."""
         self._canary = canary
         self._by_number = {**self._by_number, canary.number: canary}
 
@@ -126,18 +139,28 @@ class CatalogReader:
         Silent windows have none. Nothing comes of a reference that is not there any more.
         """
         nothing = np.empty(0, dtype=np.float64), np.empty((0, self.catalog.dimension), dtype=np.float32)
-        if (reference := self.reference(reference_id)) is None:
+        if not (within := self._within(reference_id, start_s, end_s)):
             return nothing
+        ids, vectors = await asyncio.to_thread(self._index.vectors, within)
+        sound = ~damaged(vectors)
+        return (ids[sound] & (MAX_WINDOWS - 1)).astype(np.float64) * self.catalog.hop_s, vectors[sound]
+
+    async def spectrogram(self, reference_id: str, start_s: float, end_s: float) -> Spectrogram | None:
+        """The frames of the reference's windows that start in [start_s, end_s); None where it has none."""
+        if not (within := self._within(reference_id, start_s, end_s)):
+            return None
+        ids, rows = await asyncio.to_thread(self._index.levels, within)
+        return self._spectrograph.assembled(ids & (MAX_WINDOWS - 1), rows)
+
+    def _within(self, reference_id: str, start_s: float, end_s: float) -> list[int]:
+        """Ids of the vectors of the reference's windows that start in [start_s, end_s), as far as they have any."""
+        if (reference := self.reference(reference_id)) is None:
+            return []
         hop_s, windows = self.catalog.hop_s, self.catalog.windows_in(reference.duration_s)
         first, last = max(0, int(start_s / hop_s) - 1), min(windows, int(end_s / hop_s) + 2)
-        within = [window for window in range(first, last) if start_s <= window * hop_s < end_s]
-        if not within:
-            return nothing
-        ids, vectors = await asyncio.to_thread(
-            self._index.vectors, [vector_id(reference.number, window) for window in within]
-        )
-        sound = ~damaged(vectors)
-        return (ids[sound] & (MAX_WINDOWS - 1)).astype(np.float64) * hop_s, vectors[sound]
+        return [
+            vector_id(reference.number, window) for window in range(first, last) if start_s <= window * hop_s < end_s
+        ]
 
     async def server_version(self) -> str:
         """What Milvus says of itself."""

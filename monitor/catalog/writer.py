@@ -174,7 +174,7 @@ class CatalogWriter:
         ids = vector_id(number, 0) + recording.kept
         for start in range(0, len(ids), _BATCH):
             part = slice(start, start + _BATCH)
-            await self._alone(self.index.insert, ids[part], recording.vectors[part])
+            await self._alone(self.index.insert, ids[part], recording.vectors[part], recording.levels[part])
         found, vectors = await self._read_back(ids)
         if len(found) != len(ids) or damaged(vectors).any():
             raise UnreachableError(

@@ -21,7 +21,7 @@ import numpy as np
 
 from monitor.daemon.framing import body_at, framed
 from monitor.errors import StorageError
-from monitor.types import Embedded
+from monitor.types import BANDS, Embedded
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ _MEMORY_ITEMS = 4096
 _SEGMENT_BYTES = 4 << 20
 #: Numbers of segments lie so far apart that one fits before any.
 _APART = 1000
-_BODY = struct.Struct("<?ddHHHI")  # is a window, start or until, length, bytes of the name, rows, dimension, mark
+#: Is a window, start or until, length, bytes of the name, rows, dimension, frames, mark.
+_BODY = struct.Struct("<?ddHHHHI")
 _PLACE = struct.Struct("<QQI")  # segment, bytes of it that are done with, CRC-32 of both
 _PLACE_BODY = struct.Struct("<QQ")
 
@@ -331,16 +332,17 @@ class Backlog:
             self._output = None
 
     def _encoded(self, item: Item) -> bytes:
-        name, mark, readings = item.stream.encode(), 0, None
+        name, mark, readings, levels = item.stream.encode(), 0, None, None
         if isinstance(item, Unheard):
             head = (False, item.until_s, 0.0)
             if item.through is not None:
                 mark, self._next_mark = self._next_mark, self._next_mark + 1
                 self._marks[mark] = item.through
         else:
-            head, readings = (True, item.start_s, item.window_s), item.readings
+            head, readings, levels = (True, item.start_s, item.window_s), item.readings, item.levels
         rows, dimension = (0, 0) if readings is None else readings.shape
-        body = _BODY.pack(*head, len(name), rows, dimension, mark) + name
+        body = _BODY.pack(*head, len(name), rows, dimension, 0 if levels is None else len(levels), mark) + name
+        body += b"" if levels is None else levels.tobytes()
         body += b"" if readings is None else np.ascontiguousarray(readings, dtype="<f4").tobytes()
         return framed(body)
 
@@ -351,9 +353,10 @@ def _decoded(text: bytes, at: int) -> tuple[Item, int, int] | None:
     if found is None or len(found[0]) < _BODY.size:
         return None
     body, next_at = found
-    is_window, time_s, window_s, name_bytes, rows, dimension, mark = _BODY.unpack_from(body)
+    is_window, time_s, window_s, name_bytes, rows, dimension, frames, mark = _BODY.unpack_from(body)
     name_end = _BODY.size + name_bytes
-    if len(body) != name_end + 4 * rows * dimension:
+    levels_end = name_end + BANDS * frames
+    if len(body) != levels_end + 4 * rows * dimension:
         return None
     try:
         stream = body[_BODY.size : name_end].decode()
@@ -361,10 +364,12 @@ def _decoded(text: bytes, at: int) -> tuple[Item, int, int] | None:
         return None
     item: Item = Unheard(stream=stream, until_s=time_s)
     if is_window:
-        readings = None
+        readings = levels = None
         if rows:
-            readings = np.frombuffer(body, dtype="<f4", offset=name_end).astype(np.float32).reshape(rows, dimension)
-        item = Embedded(stream=stream, start_s=time_s, window_s=window_s, readings=readings)
+            readings = np.frombuffer(body, dtype="<f4", offset=levels_end).astype(np.float32).reshape(rows, dimension)
+        if frames:
+            levels = np.frombuffer(body[name_end:levels_end], dtype=np.uint8).reshape(frames, BANDS)
+        item = Embedded(stream=stream, start_s=time_s, window_s=window_s, readings=readings, levels=levels)
     return item, next_at, mark
 
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import numpy as np
 
 from monitor.daemon.framing import body_at, framed
-from monitor.types import Neighbour, Vectors
+from monitor.types import BANDS, Levels, Neighbour, Vectors
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ class Past:
     start_s: float
     #: (R, d), rows of norm 1; None for silence.
     readings: Vectors | None
+    #: (T, BANDS) of its frames.
+    levels: Levels | None = None
     #: Of each reading the nearest window, and the nearest of another recording.
     neighbours: tuple[Neighbour, ...] = ()
     #: Of each recording, up to where its latest match that is over had told of it then.
@@ -137,6 +139,7 @@ def _packed(past: Past) -> bytes:
     said = {
         "start_s": float(past.start_s),
         "shape": None if past.readings is None else past.readings.shape,
+        "frames": None if past.levels is None else len(past.levels),
         "near": [
             [one.reference_id, one.reference_start_s, float(one.similarity), one.reading] for one in past.neighbours
         ],
@@ -144,7 +147,8 @@ def _packed(past: Past) -> bytes:
     }
     # Half precision moves a similarity by less than a thousandth.
     vectors = b"" if past.readings is None else np.ascontiguousarray(past.readings, dtype="<f2").tobytes()
-    return framed(json.dumps(said).encode() + b"\n" + vectors)
+    levels = b"" if past.levels is None else past.levels.tobytes()
+    return framed(json.dumps(said).encode() + b"\n" + levels + vectors)
 
 
 def _read(path: Path) -> Iterator[Past]:
@@ -166,14 +170,18 @@ def _read(path: Path) -> Iterator[Past]:
 
 
 def _unpacked(body: bytes) -> Past:
-    said, _, vectors = body.partition(b"\n")
+    said, _, rest = body.partition(b"\n")
     told = json.loads(said)
-    readings = None
+    readings = levels = None
+    size = BANDS * (told["frames"] or 0)
+    if told["frames"] is not None:
+        levels = np.frombuffer(rest[:size], dtype=np.uint8).reshape(-1, BANDS)
     if told["shape"] is not None:
-        readings = np.frombuffer(vectors, dtype="<f2").astype(np.float32).reshape(told["shape"])
+        readings = np.frombuffer(rest[size:], dtype="<f2").astype(np.float32).reshape(told["shape"])
     return Past(
         start_s=float(told["start_s"]),
         readings=readings,
+        levels=levels,
         neighbours=tuple(
             Neighbour(reference_id=name, reference_start_s=start_s, similarity=similarity, reading=reading)
             for name, start_s, similarity, reading in told["near"]

@@ -18,11 +18,12 @@ from monitor.catalog.search import CatalogReader
 from monitor.daemon.pipeline import SILENCE_DBFS
 from monitor.daemon.tracker import StretchCache, Tracker
 from monitor.embed import Embedder
+from monitor.embed.spectrogram import Spectrograph
 from monitor.errors import InputError
 from monitor.match.align import Aligner, Options
 from monitor.match.identity import uuid7
 from monitor.match.score import Calibration
-from monitor.types import Match, MatchEvent, MatchState, Neighbour, Reference, Samples, Vectors
+from monitor.types import Levels, Match, MatchEvent, MatchState, Neighbour, Reference, Samples, Vectors
 
 _BLOCK_S = 60.0
 _BLOCKS_AHEAD = 2
@@ -46,6 +47,7 @@ class Block:
 
     starts_s: list[float]
     readings: list[Vectors | None]
+    levels: list[Levels]
 
 
 class Twin:
@@ -64,6 +66,7 @@ class Twin:
         self._reader, self._embedder, self._calibration = reader, embedder, calibration
         self._options, self._ffmpeg, self._top_k = options, ffmpeg, top_k
         self._stretches = StretchCache(reader)
+        self._spectrograph = Spectrograph.for_embedder(embedder)
         self.timing = Timing()
         #: The most evidence that anything had in any file so far, told or not.
         self.strongest_nats = 0.0
@@ -98,8 +101,9 @@ class Twin:
         async with aclosing(self._searched(path)) as searched:
             async for block, neighbours in searched:
                 with _Stopwatch(self.timing, "align_s"):
-                    for start_s, readings, near in zip(block.starts_s, block.readings, neighbours, strict=True):
-                        events += await tracker.step(start_s, readings, near)
+                    windows = zip(block.starts_s, block.readings, neighbours, block.levels, strict=True)
+                    for start_s, readings, near, levels in windows:
+                        events += await tracker.step(start_s, readings, near, None if readings is None else levels)
                         self.strongest_nats = max(self.strongest_nats, tracker.aligner.strongest_nats)
         events += tracker.aligner.flush()
         self.timing.wall_s += time.perf_counter() - began
@@ -149,10 +153,10 @@ class Twin:
                     if (span := spans.push(samples)) is None:
                         continue
                     with _Stopwatch(self.timing, "embed_s"):
-                        readings = await asyncio.to_thread(self._embed, span[1])
+                        readings, levels = await asyncio.to_thread(self._embed, span[1])
                     starts_s = [(span[0] + number) * embedder.hop_s for number in range(len(readings))]
                     windows += len(readings)
-                    await blocks.put(Block(starts_s=starts_s, readings=readings))
+                    await blocks.put(Block(starts_s=starts_s, readings=readings, levels=levels))
             if not windows:
                 raise InputError(f"{path} is shorter than one window ({embedder.window_s:.1f} s); give more of it")
         finally:
@@ -160,14 +164,15 @@ class Twin:
             if (task := asyncio.current_task()) is not None and not task.cancelling():
                 await blocks.put(None)
 
-    def _embed(self, samples: Samples) -> list[Vectors | None]:
+    def _embed(self, samples: Samples) -> tuple[list[Vectors | None], list[Levels]]:
         embedder = self._embedder
         size, hop = embedder.window_samples, embedder.hop_samples
         made = embedder.read_span(samples) if self._options.any_pitch else embedder.embed_span(samples)[:, np.newaxis]
-        return [
+        loud = [
             readings if level_dbfs(samples[number * hop : number * hop + size]) > SILENCE_DBFS else None
             for number, readings in enumerate(made)
         ]
+        return loud, self._spectrograph.of_windows(samples, hop_samples=hop, count=len(made))
 
     def _tracker(self, query: str) -> Tracker:
         reader, embedder = self._reader, self._embedder
@@ -186,6 +191,7 @@ class Twin:
             options=self._options,
             new_id=uuid7,
             duration_s=duration_s,
+            pitch_ratios=embedder.pitch_ratios,
         )
         return Tracker(
             aligner=aligner,

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -29,13 +29,14 @@ from monitor.daemon.queues import FairQueue
 from monitor.daemon.recorder import Recorder
 from monitor.daemon.tracker import StretchCache, Tracker
 from monitor.embed import Embedder
+from monitor.embed.spectrogram import Spectrograph
 from monitor.errors import DropReason, UnreachableError
 from monitor.match.align import Aligner, Options
 from monitor.match.identity import uuid7
 from monitor.match.score import PROVISIONAL_NATS, Calibration
 from monitor.metrics import Metrics
 from monitor.record.rows import RecordedMatch
-from monitor.types import Embedded, MatchEvent, Neighbour, Reference, Samples, Vectors, Window
+from monitor.types import Embedded, Levels, MatchEvent, Neighbour, Reference, Samples, Vectors, Window
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,15 @@ class Model:
     queue: FairQueue[Window | Unheard]
     lanes: dict[str, Lane] = field(default_factory=dict)
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "model"))
+    spectrograph: Spectrograph = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.spectrograph = Spectrograph.for_embedder(self.embedder)
+
+    def read(self, windows: Samples, *, any_pitch: bool) -> list[tuple[Vectors, Levels]]:
+        """Of each of the windows (B, n) its readings and the levels of its frames. Blocks."""
+        readings = self.embedder.read(windows) if any_pitch else self.embedder.embed(windows)[:, np.newaxis]
+        return list(zip(readings, map(self.spectrograph.of, windows), strict=True))
 
 
 class Listener(Protocol):
@@ -179,6 +189,7 @@ class Pipeline:
                 options=self._options,
                 new_id=uuid7,
                 duration_s=partial(_duration_s, lane.reader),
+                pitch_ratios=lane.embedder.pitch_ratios,
             )
             mine = [row for row in rows if row.catalog == name and row.model_id == lane.embedder.model_id]
             aligner.restore(mine)
@@ -334,22 +345,23 @@ class Pipeline:
         while await self._next(model.stage, model.queue):
             items = model.queue.take(self._limits.batch_windows)
             loud = [item for item in items if isinstance(item, Window) and item.level_dbfs > SILENCE_DBFS]
-            readings = iter(())
+            made: Iterator[tuple[Vectors, Levels]] = iter(())
             if loud:
                 batch = np.stack([window.samples for window in loud])
                 self._metrics.embed_batch_windows.observe(len(batch))
                 with self._metrics.embed_duration.time():
-                    read = model.embedder.read if self._options.any_pitch else _plainly(model.embedder)
-                    readings = iter(await loop.run_in_executor(model.thread, read, batch))
+                    read = partial(model.read, batch, any_pitch=self._options.any_pitch)
+                    made = iter(await loop.run_in_executor(model.thread, read))
             for item in items:
                 result: Embedded | Unheard
                 if isinstance(item, Window):
-                    heard = item.level_dbfs > SILENCE_DBFS
+                    readings, levels = next(made) if item.level_dbfs > SILENCE_DBFS else (None, None)
                     result = Embedded(
                         stream=item.stream,
                         start_s=item.start_s,
                         window_s=model.embedder.window_s,
-                        readings=next(readings) if heard else None,
+                        readings=readings,
+                        levels=levels,
                     )
                 else:
                     result = item
@@ -428,7 +440,7 @@ class Pipeline:
         if isinstance(item, Embedded):
             # A user's stream never plays the canary, whatever it sounds like.
             near = [found for found in near if (found.reference_id == CANARY_ID) == (item.stream in self._listeners)]
-            step = partial(tracker.step, item.start_s, item.readings, near)
+            step = partial(tracker.step, item.start_s, item.readings, near, item.levels)
             return await self._patiently(lane, step) or []
         events = tracker.unheard(item.until_s)
         if item.through is not None:
@@ -508,11 +520,6 @@ def _patience_s(waiting: int) -> float:
     if waiting >= _MUCH:
         return 0.0
     return _COURTESY_S if waiting < _MOST_QUERIES else _HURRIED_COURTESY_S
-
-
-def _plainly(embedder: Embedder) -> Callable[[Samples], Vectors]:
-    """Windows as they sound, without their other readings."""
-    return lambda windows: embedder.embed(windows)[:, np.newaxis]
 
 
 def _duration_s(reader: CatalogReader, reference_id: str) -> float | None:

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from monitor.daemon.lookback import LookBack, Past
 from monitor.match.align import Aligner, Stretch
 from monitor.match.line import Plane, make_plane
-from monitor.types import MatchEvent, Neighbour, Vectors
+from monitor.types import ABSENT, BANDS, Levels, MatchEvent, Neighbour, Spectrogram, Vectors
 
 #: References are fetched in pieces of so many seconds, so that a long one costs no more than a short one.
 _PIECE_S = 240.0
+#: A spectrogram of so many seconds takes 120 kB.
+_MOST_PICTURES = 256
 #: No server repeats more than this: a stream so far behind itself had its clock set back.
 _SET_BACK_S = 120.0
 
@@ -26,6 +28,9 @@ class StretchReader(Protocol):
     async def stretch(self, reference_id: str, start_s: float, end_s: float) -> tuple[NDArray[np.float64], Vectors]:
         """Starts (R,) in [start_s, end_s) and vectors (R, d) of the reference's windows."""
 
+    async def spectrogram(self, reference_id: str, start_s: float, end_s: float) -> Spectrogram | None:
+        """The frames of the reference's windows that start in [start_s, end_s)."""
+
 
 class StretchCache:
     """The pieces of references that open runs look at, least recently used first out."""
@@ -33,12 +38,12 @@ class StretchCache:
     def __init__(self, reader: StretchReader, *, capacity_bytes: int = 64 << 20) -> None:
         self._reader, self._capacity_bytes = reader, capacity_bytes
         self._pieces: OrderedDict[tuple[str, int], tuple[NDArray[np.float64], Vectors]] = OrderedDict()
+        self._pictures: OrderedDict[tuple[str, int], Spectrogram | None] = OrderedDict()
         self._size_bytes = 0
 
     async def stretch(self, reference_id: str, start_s: float, end_s: float) -> tuple[NDArray[np.float64], Vectors]:
         """As `StretchReader.stretch`, read at most once while it stays in the cache."""
-        numbers = range(int(start_s // _PIECE_S), int(end_s // _PIECE_S) + 1)
-        pieces = [await self._piece(reference_id, number) for number in numbers]
+        pieces = [await self._piece(reference_id, number) for number in _numbers(start_s, end_s)]
         starts_s = np.concatenate([starts for starts, _ in pieces])
         inside = (starts_s >= start_s) & (starts_s < end_s)
         if len(pieces) == 1:
@@ -48,9 +53,16 @@ class StretchCache:
             return starts_s, pieces[0][1]
         return starts_s[inside], np.concatenate(vectors)[inside]
 
+    async def spectrogram(self, reference_id: str, start_s: float, end_s: float) -> Spectrogram | None:
+        """As `StretchReader.spectrogram`, of whole pieces, read at most once while they stay in the cache."""
+        pictures = [await self._picture(reference_id, number) for number in _numbers(start_s, end_s)]
+        found = [picture for picture in pictures if picture is not None]
+        return joined([(picture.start_s, picture.levels) for picture in found], found[0].step_s) if found else None
+
     def clear(self) -> None:
         """The catalog changed: what was read may be gone."""
         self._pieces.clear()
+        self._pictures.clear()
         self._size_bytes = 0
 
     async def _piece(self, reference_id: str, number: int) -> tuple[NDArray[np.float64], Vectors]:
@@ -65,6 +77,34 @@ class StretchCache:
             _, (_, vectors) = self._pieces.popitem(last=False)
             self._size_bytes -= vectors.nbytes
         return piece
+
+    async def _picture(self, reference_id: str, number: int) -> Spectrogram | None:
+        key = (reference_id, number)
+        if key not in self._pictures:
+            self._pictures[key] = await self._reader.spectrogram(
+                reference_id, number * _PIECE_S, (number + 1) * _PIECE_S
+            )
+        self._pictures.move_to_end(key)
+        while len(self._pictures) > _MOST_PICTURES:
+            self._pictures.popitem(last=False)
+        return self._pictures[key]
+
+
+def _numbers(start_s: float, end_s: float) -> range:
+    """Which pieces hold the windows that start in [start_s, end_s)."""
+    return range(int(start_s // _PIECE_S), int(end_s // _PIECE_S) + 1)
+
+
+def joined(parts: Sequence[tuple[float, Levels]], step_s: float) -> Spectrogram:
+    """One picture of parts that may overlap, each with the time of its first frame; the first part begins first."""
+    start_s = parts[0][0]
+    firsts = [round((first_s - start_s) / step_s) for first_s, _ in parts]
+    count = max(first + len(levels) for first, (_, levels) in zip(firsts, parts, strict=True))
+    whole = np.full((count, BANDS), ABSENT, dtype=np.uint8)
+    for first, (_, levels) in zip(firsts, parts, strict=True):
+        heard = levels[:, 0] != ABSENT
+        whole[first : first + len(levels)][heard] = levels[heard]
+    return Spectrogram(start_s=start_s, step_s=step_s, levels=whole)
 
 
 class Tracker:
@@ -87,17 +127,26 @@ class Tracker:
         self._starts: deque[float] = deque()
         #: The readings of each window of the look-back; one row of zeros is silence.
         self._readings: deque[Vectors] = deque()
+        #: The levels of their frames.
+        self._levels: deque[Levels | None] = deque()
         #: What the clock's being set back has ended, until a step tells it.
         self._untold: list[MatchEvent] = []
         for past in kept.recall(length_s=aligner.options.look_back_s, now_s=now_s) if kept is not None else []:
-            self._remember(past.start_s, past.readings)
+            self._remember(past.start_s, past.readings, past.levels)
             aligner.recall(past.start_s, past.neighbours, past.over_s)
         self._recalled_s = self._starts[-1] if self._starts else None
 
-    async def step(self, start_s: float, readings: Vectors | None, neighbours: Sequence[Neighbour]) -> list[MatchEvent]:
+    async def step(
+        self,
+        start_s: float,
+        readings: Vectors | None,
+        neighbours: Sequence[Neighbour],
+        levels: Levels | None = None,
+    ) -> list[MatchEvent]:
         """The window is heard, read at some pitches (R, d): what happened. After UnreachableError it may be told again.
 
-        A window that was heard before (servers send past audio on a reconnect) says nothing new.
+        Without the `levels` of its frames an airing's edges are known less finely. A window that was heard before
+        (servers send past audio on a reconnect) says nothing new.
         """
         if self._starts and self._starts[-1] == self._recalled_s and start_s <= self._starts[-1]:
             # An earlier life has heard it: what waited on disk is told again.
@@ -106,11 +155,12 @@ class Tracker:
             self._untold += self.aligner.flush()
             self._starts.clear()
             self._readings.clear()
+            self._levels.clear()
             self.forget()
         if self._starts and start_s < self._starts[-1]:
             return self._tell([])
         if not self._starts or start_s > self._starts[-1]:
-            self._remember(start_s, readings)
+            self._remember(start_s, readings, levels)
             self.aligner.observe(start_s, neighbours)
         wanted = self.aligner.wanted()
         planes: dict[Stretch, Plane | None] = {}
@@ -125,6 +175,7 @@ class Tracker:
                 )
                 if stretch.reading not in read:
                     read[stretch.reading] = self._read(stretch.reading)
+                pictures = await self._pictures(stretch) if stretch.pictured else None
                 first = int(np.searchsorted(starts, stretch.since_s))
                 planes[stretch] = make_plane(
                     reference_id=stretch.reference_id,
@@ -134,6 +185,7 @@ class Tracker:
                     reference_vectors=reference_vectors,
                     reference_hop_s=self._reference_hop_s,
                     hop_s=self.aligner.hop_s,
+                    pictures=pictures,
                 )
         events = self.aligner.advance(planes)
         self._keep()
@@ -160,18 +212,33 @@ class Tracker:
             Past(
                 start_s=start_s,
                 readings=None if readings is self._silence else readings,
+                levels=self._levels[-1],
                 neighbours=self.aligner.nearest(start_s),
                 over_s=self.aligner.over_s,
             )
         )
 
-    def _remember(self, start_s: float, readings: Vectors | None) -> None:
+    async def _pictures(self, stretch: Stretch) -> tuple[Spectrogram, Spectrogram] | None:
+        """The look-back and the stretch as frames; None where one of them has none."""
+        there = await self._stretches.spectrogram(stretch.reference_id, stretch.start_s, stretch.end_s)
+        if there is None:
+            return None
+        here = [
+            (start_s + there.step_s, levels)
+            for start_s, levels in zip(self._starts, self._levels, strict=True)
+            if levels is not None
+        ]
+        return (joined(here, there.step_s), there) if here else None
+
+    def _remember(self, start_s: float, readings: Vectors | None, levels: Levels | None) -> None:
         """The window is the latest of the look-back."""
         self._starts.append(start_s)
+        self._levels.append(levels)
         self._readings.append(self._silence if readings is None else readings)
         while self._starts[0] < start_s - self.aligner.options.look_back_s:
             self._starts.popleft()
             self._readings.popleft()
+            self._levels.popleft()
 
     def _read(self, reading: int) -> Vectors:
         """The look-back at one pitch, (W, d); zeros where it was not read there."""

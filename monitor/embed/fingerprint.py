@@ -75,12 +75,15 @@ class FrontEnd:
 
     @cached_property
     def filters(self) -> NDArray[np.float32]:
-        """Triangles in log-frequency, (bins, shift_bands + bands), each of sum 1; the lowest are for reading lower."""
+        """Triangles in log-frequency, (bins, shift_bands + bands), each of sum 1; the lowest are for reading lower.
+
+        One that lies above half the sample rate, or between two bins, is empty.
+        """
         spacing = np.log(self.high_hz / self.low_hz) / (self.bands - 1)
         bins_hz = np.arange(self.frame_samples // 2 + 1) * self.sample_rate_hz / self.frame_samples
         position = (np.log(np.maximum(bins_hz, 1.0)) - np.log(self.low_hz)) / spacing
         weights = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(-self.shift_bands, self.bands)))
-        return np.asarray(weights / weights.sum(axis=0), dtype=np.float32)
+        return np.asarray(weights / np.maximum(weights.sum(axis=0), 1e-12), dtype=np.float32)
 
     def pitch_ratio(self, shift_bands: int) -> float:
         """The transposition that a reading displaced by so many bands undoes, as a ratio of frequencies."""

@@ -79,6 +79,8 @@ class Stretch:
     #: The stream's windows from here on are to be compared.
     since_s: float = -np.inf
     reading: int = 0
+    #: Whether the frames of both are wanted too.
+    pictured: bool = False
 
 
 class Aligner:
@@ -96,10 +98,12 @@ class Aligner:
         options: Options,
         new_id: Callable[[float], UUID],
         duration_s: Callable[[str], float | None] = lambda _reference_id: None,
+        pitch_ratios: tuple[float, ...] = (1.0,),
     ) -> None:
         self._stream, self._catalog, self._model_id = stream, catalog, model_id
         self._window_s, self._hop_s = window_s, hop_s
         self._calibration, self._new_id, self._duration_s = calibration, new_id, duration_s
+        self._pitch_ratios = pitch_ratios
         self.options = options
         self._weight = min(hop_s / window_s, 1.0)
         self._runs: list[Run] = []
@@ -262,6 +266,7 @@ class Aligner:
             end_s=end_s,
             since_s=max(run.since_s, self._now_s - self._look_back_s(run)),
             reading=run.reading,
+            pictured=run.state is not None or run.evidence_nats >= _DULL_NATS,
         )
 
     def _look_back_s(self, run: Run) -> float:
@@ -283,6 +288,7 @@ class Aligner:
         fitted: list[tuple[Run, Fit | None]] = []
         for run in self._looked_at():
             plane = planes.get(self._stretch(run))
+            run.pictures = None if plane is None else plane.pictures
             if plane is not None and self._is_due(run):
                 self._place(run, plane)
                 plane = plane.around(*self._reach(run))
@@ -593,6 +599,7 @@ class Aligner:
             hop_s=self._hop_s,
             duration_s=self._duration_s(run.reference_id),
             calibration=self._calibration,
+            pitch_ratio=self._pitch_ratios[run.reading] if run.reading < len(self._pitch_ratios) else 1.0,
             heard_s=(self._heard_from_s, self._heard_until_s),
         )
 

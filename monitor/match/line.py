@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.match.score import Calibration, Likeness
-from monitor.types import Vectors
+from monitor.types import Spectrogram, Vectors
 
 Floats = NDArray[np.float64]
 
@@ -65,6 +65,8 @@ class Plane:
     vectors: Vectors
     #: How alike each of them is to the next, (R - 1,).
     neighbours: Floats
+    #: The look-back and the stretch as frames, where somebody asked for them.
+    pictures: tuple[Spectrogram, Spectrogram] | None = None
 
     def around(self, start_s: float, end_s: float) -> Plane | None:
         """The plane of the reference's windows in [start_s, end_s); None if it has none there."""
@@ -91,6 +93,7 @@ def make_plane(
     reference_vectors: Vectors,
     reference_hop_s: float,
     hop_s: float,
+    pictures: tuple[Spectrogram, Spectrogram] | None = None,
 ) -> Plane | None:
     """The plane of windows (W, d) against a stretch (R, d), rows of norm 1; None if one of the two is empty.
 
@@ -115,6 +118,7 @@ def make_plane(
         similarities=similarities,
         vectors=vectors,
         neighbours=np.einsum("rd,rd->r", vectors[:-1], vectors[1:]),
+        pictures=pictures,
     )
 
 

@@ -10,14 +10,21 @@ import numpy as np
 
 from monitor.match.edge import place_edge
 from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, best_segment
+from monitor.match.presence import Presence, presence
 from monitor.match.score import Calibration, Likeness
-from monitor.types import Hit, Match, MatchState
+from monitor.types import Hit, Match, MatchState, Spectrogram
 
 #: Where a window's similarity crosses from "not yet" to "yes" as an airing slides into it: about this share of the
 #: window must be covered. Measured on development audio; used to place the airing's edges inside its edge windows.
 COVERED_SHARE = 0.5
 #: Windows of one airing differ by so much.
 _FILLED_MARGIN = 0.1
+#: By windows alone an edge is known to about so much.
+_MARGIN_S = 0.3
+#: An airing's frames are followed outwards from so far inside.
+_SURELY_INSIDE_S = 3.0
+#: Where frames inside a match agree less with the recording, they do not say where it ends.
+_LEAST_AGREEMENT = 0.35
 #: What hardly any station does must be the better shown, since it is sought in so many more places.
 _FAR_TEMPO_NATS = 2.0
 _TRANSPOSED_NATS = 3.0
@@ -72,6 +79,8 @@ class Run:
     placed_s: float = -np.inf
     #: How like the newest window is to what lies on the line, shape (1,).
     latest: Likeness | None = None
+    #: The look-back and the recording around the line as frames, if both are known.
+    pictures: tuple[Spectrogram, Spectrogram] | None = None
     #: Whether some window is explained by a nearer version of the same piece.
     outshone: bool = False
     #: Windows up to here are settled: what they said is in the sums and is not asked again.
@@ -200,6 +209,19 @@ class Run:
             return guess_s
         return place_edge(self._heard(), guess_s=guess_s, window_s=window_s, slope=calibration.slope, ending=ending)
 
+    def _seen(self, start_s: float, end_s: float, pitch_ratio: float) -> Presence | None:
+        """Frame by frame, whether the recording is on air; None where that cannot be told."""
+        if self.pictures is None:
+            return None
+        seen = presence(
+            *self.pictures,
+            self.line,
+            pitch_ratio=pitch_ratio,
+            first_s=start_s + _MARGIN_S,
+            last_s=end_s - _MARGIN_S,
+        )
+        return seen if seen is not None and seen.agreement >= _LEAST_AGREEMENT else None
+
     def as_match(
         self,
         *,
@@ -210,11 +232,14 @@ class Run:
         hop_s: float,
         duration_s: float | None,
         calibration: Calibration,
+        pitch_ratio: float = 1.0,
         heard_s: tuple[float, float] = (-np.inf, np.inf),
     ) -> Match:
-        """The match as it stands, its edges placed inside the edge windows and inside the reference.
+        """The match as it stands, its edges placed by what frames say, or else inside the edge windows, and inside the
+        reference.
 
-        `heard_s` are the first and last windows of what was heard: where the airing reaches them it fills them.
+        The stream's pitch is `pitch_ratio` times the recording's. `heard_s` are the first and last windows of what was
+        heard: where the airing reaches them it fills them.
 
         Raises ValueError for a candidate, which nobody has been told of.
         """
@@ -223,17 +248,24 @@ class Run:
         covered_s = COVERED_SHARE * window_s + hop_s / 2
         first_s, last_s = self.extent(calibration)
         start_s = self._edge(first_s + window_s - covered_s, window_s, calibration, ending=False)
+        end_s = self._edge(last_s + covered_s, window_s, calibration, ending=True)
+        line = self.line
+        if (seen := self._seen(start_s, end_s, pitch_ratio)) is not None:
+            line, middle_s = seen.line, (start_s + end_s) / 2
+            start_s, end_s = (
+                seen.edge(start_s, min(start_s + _SURELY_INSIDE_S, middle_s), ending=False),
+                seen.edge(end_s, max(end_s - _SURELY_INSIDE_S, middle_s), ending=True),
+            )
         if first_s <= heard_s[0] and self._fills(first_s):
             start_s = first_s
-        start_s = max(start_s, self.line.origin_s)
-        reference_start_s = max(self.line.reference_at(start_s), 0.0)
+        start_s = max(start_s, line.origin_s)
+        reference_start_s = max(line.reference_at(start_s), 0.0)
         if self.known_start is not None:
             start_s, reference_start_s = self.known_start
-        end_s = self._edge(last_s + covered_s, window_s, calibration, ending=True)
         if last_s >= heard_s[1] and self._fills(last_s):
             end_s = last_s + window_s
         if duration_s is not None:
-            end_s = min(end_s, self.line.origin_s + duration_s / self.line.tempo_ratio)
+            end_s = min(end_s, line.origin_s + duration_s / line.tempo_ratio)
         end_s = max(end_s, start_s)
         return Match(
             match_id=self.match_id,
@@ -244,9 +276,9 @@ class Run:
             start_s=start_s,
             end_s=end_s,
             reference_start_s=reference_start_s,
-            reference_end_s=max(self.line.reference_at(end_s), 0.0),
-            origin_s=self.line.origin_s,
-            tempo_ratio=self.line.tempo_ratio,
+            reference_end_s=max(line.reference_at(end_s), 0.0),
+            origin_s=line.origin_s,
+            tempo_ratio=line.tempo_ratio,
             evidence_nats=self.told_nats,
             score=self.similarity(),
             last_hit_s=self.last_s,

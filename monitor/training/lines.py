@@ -23,16 +23,14 @@ from monitor.match.align import Aligner, Options
 from monitor.match.identity import uuid7
 from monitor.match.score import Calibration, Likeness, from_histograms, generic_calibration
 from monitor.training import background
-from monitor.training.corpus import SAMPLE_RATE_HZ, Corpus
+from monitor.training.corpus import DEVELOPMENT, SAMPLE_RATE_HZ, Corpus
 from monitor.training.degrade import beds
 from monitor.training.measure import Catalog, density, make_catalog
 from monitor.types import Neighbour, Samples, Vectors
 
-#: Development packages whose music is not in the catalog of this measurement.
-UNCATALOGUED = ("lincity-ng-data", "redeclipse-data")
 _TOP_K = 15
 _SILENCE_DBFS = -70.0
-_PIECE_S = 90
+_PIECE_S = 240
 _BED_S = 240
 #: Candidates with so much evidence are those that a background must keep from being believed.
 _STUBBORN_NATS = 2.5
@@ -45,14 +43,14 @@ _NEVER = Options(provisional_nats=np.inf, confirmed_nats=np.inf)
 
 
 class _Catalog:
-    """All music but the uncatalogued, searched by brute force."""
+    """The music that the model was trained on, searched by brute force."""
 
     def __init__(self, catalog: Catalog, hop_s: float) -> None:
         self.hop_s, self._per_hop = hop_s, catalog.per_hop
         self._vectors = {
             item.path: catalog.vectors[first : first + count]
             for item, first, count in zip(catalog.pieces, catalog.first, catalog.count, strict=True)
-            if item.package not in UNCATALOGUED
+            if item.package not in DEVELOPMENT
         }
         self._names = [path for path, vectors in self._vectors.items() for _ in vectors]
         self._starts_s = np.concatenate([np.arange(len(vectors)) * hop_s for vectors in self._vectors.values()])
@@ -77,6 +75,9 @@ class _Catalog:
         starts_s = np.arange(len(vectors), dtype=np.float64) * np.float64(self.hop_s)
         inside = (starts_s >= start_s) & (starts_s < end_s) & vectors.any(axis=1)
         return starts_s[inside], vectors[inside]
+
+    async def spectrogram(self, _reference_id: str, _start_s: float, _end_s: float) -> None:
+        """Frames say where airings begin and end; there are none here."""
 
 
 def measure_lines(corpus: Corpus, models: Path, *, seed: int, threads: int, say: Callable[[str], None]) -> None:
@@ -149,9 +150,9 @@ async def _suspicions(
 
 
 def _foreign(corpus: Corpus, seed: int) -> Iterator[Samples]:
-    """Music that is not in the catalog, then voices and noise that nobody trained on."""
+    """Development music, which that catalog does not hold, then voices and noise that nobody trained on."""
     for item in corpus.select(kind="music", development=True):
-        if item.package in UNCATALOGUED and item.samples > 30 * SAMPLE_RATE_HZ:
+        if item.samples > 30 * SAMPLE_RATE_HZ:
             yield corpus.floats(item)[: _PIECE_S * SAMPLE_RATE_HZ]
     over = beds(corpus, development=True, seed=seed + 3)
     for bed in (over.speech, over.noise, over.effects):

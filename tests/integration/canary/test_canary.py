@@ -27,6 +27,7 @@ from monitor.daemon.canary import SelfTest
 from monitor.daemon.pipeline import Limits, Pipeline
 from monitor.deployment import load_calibration
 from monitor.embed import Embedder
+from monitor.embed.spectrogram import Spectrograph
 from monitor.errors import CanaryReason, UnreachableError
 from monitor.match.align import Options
 from monitor.match.score import CONFIRMED_NATS, PROVISIONAL_NATS
@@ -126,6 +127,7 @@ class Deployment:
             windows=len(vectors),
             kept=np.arange(len(vectors)),
             vectors=vectors,
+            levels=Spectrograph.for_embedder(self.embedder).rows(sound, np.arange(len(vectors))),
             audio_sha256=digest,
         )
         async with self.writer() as writer:

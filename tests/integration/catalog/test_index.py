@@ -25,8 +25,8 @@ def test_what_was_written_is_found_counted_and_read_back(make_index: MakeIndex) 
     index = make_index()
     index.ensure()
     vectors = unit_vectors(500)
-    index.insert(_ids(7, 300), vectors[:300])
-    index.insert(_ids(8, 200), vectors[300:])
+    index.insert(_ids(7, 300), vectors[:300], [""] * 300)
+    index.insert(_ids(8, 200), vectors[300:], [""] * 200)
     assert (index.count(7), index.count(8), index.count(9), index.count_all()) == (300, 200, 0, 500)
     assert index.numbers() == {7: 300, 8: 200}
     found, stored = index.vectors([vector_id(8, 199), vector_id(7, 3), vector_id(7, 999)])
@@ -34,11 +34,20 @@ def test_what_was_written_is_found_counted_and_read_back(make_index: MakeIndex) 
     np.testing.assert_allclose(stored, vectors[[3, 499]], atol=1e-6)
 
 
+def test_levels_lie_beside_the_vectors(make_index: MakeIndex) -> None:
+    index = make_index()
+    index.ensure()
+    rows = ["".join(chr(33 + (7 * row + n) % 94) for n in range(128)) for row in range(300)]
+    index.insert(_ids(7, 300), unit_vectors(300), rows)
+    found, texts = index.levels([vector_id(7, 299), vector_id(7, 3), vector_id(8, 3)])
+    assert (found.tolist(), texts) == ([vector_id(7, 3), vector_id(7, 299)], [rows[3], rows[299]])
+
+
 def test_a_search_gives_the_exact_neighbours_in_order(make_index: MakeIndex) -> None:
     index = make_index()
     index.ensure()
     vectors, queries = unit_vectors(3000), unit_vectors(40, seed=1)
-    index.insert(_ids(1, 3000), vectors)
+    index.insert(_ids(1, 3000), vectors, [""] * 3000)
     products = queries @ vectors.T
     nearest = np.argsort(-products, axis=1)[:, :10]
     assert index.count(1) == 3000
@@ -54,7 +63,7 @@ def test_fewer_vectors_than_asked_for_leave_the_rest_empty(make_index: MakeIndex
     index = make_index()
     index.ensure()
     assert (index.search(unit_vectors(2), 3)[0] == -1).all()
-    index.insert(_ids(1, 2), unit_vectors(2))
+    index.insert(_ids(1, 2), unit_vectors(2), [""] * 2)
     assert index.count_all() == 2
     ids, similarities = index.search(unit_vectors(2), 3)
     first, second = _ids(1, 2).tolist()
@@ -66,7 +75,7 @@ def test_writing_twice_stores_once(make_index: MakeIndex) -> None:
     index = make_index()
     index.ensure()
     for seed in (0, 1):
-        index.insert(_ids(1, 50), unit_vectors(50, seed=seed))
+        index.insert(_ids(1, 50), unit_vectors(50, seed=seed), [""] * 50)
     assert index.count_all() == 50
     np.testing.assert_allclose(index.vectors(_ids(1, 50))[1], unit_vectors(50, seed=1), atol=1e-6)
 
@@ -76,7 +85,7 @@ def test_a_search_right_after_counting_sees_everything(make_index: MakeIndex) ->
     index.ensure()
     for number in range(1, 8):
         vectors = unit_vectors(20, seed=number)
-        index.insert(_ids(number, 20), vectors)
+        index.insert(_ids(number, 20), vectors, [""] * 20)
         assert len(index.vectors(_ids(number, 20))[0]) == 20
         assert index.search(vectors, 1)[0][:, 0].tolist() == _ids(number, 20).tolist()
 
@@ -86,7 +95,7 @@ def test_deleting_a_reference_leaves_the_others(make_index: MakeIndex, windows: 
     index = make_index()
     index.ensure()
     for number in (1, 2, 3):
-        index.insert(_ids(number, 600), unit_vectors(600, seed=number))
+        index.insert(_ids(number, 600), unit_vectors(600, seed=number), [""] * 600)
     index.delete_reference(2, windows)
     assert index.numbers() == {1: 600, 3: 600}
     ids, _ = index.search(unit_vectors(600, seed=2), 5)
@@ -102,7 +111,7 @@ def test_vectors_that_no_embedder_gives_are_refused(make_index: MakeIndex, value
     vectors = unit_vectors(3)
     vectors[1] = value
     with pytest.raises(ValueError, match="not finite or not of length 1"):
-        index.insert(_ids(1, 3), vectors)
+        index.insert(_ids(1, 3), vectors, [""] * 3)
     assert index.count_all() == 0
 
 
@@ -112,9 +121,9 @@ def test_a_damaged_vector_neither_wins_a_search_nor_stays_unseen(
     index = make_index()
     index.ensure()
     vectors = unit_vectors(5)
-    index.insert(_ids(1, 5), vectors)
+    index.insert(_ids(1, 5), vectors, [""] * 5)
     with plain_client(milvus_uri) as client:
-        client.upsert(index.collection, [{"id": vector_id(1, 2), "vector": vectors[0] * 37.8}])
+        client.upsert(index.collection, [{"id": vector_id(1, 2), "vector": vectors[0] * 37.8, "levels": ""}])
     assert damaged(index.vectors(_ids(1, 5))[1]).tolist() == [False, False, True, False, False]
     with caplog.at_level(logging.WARNING):
         ids, similarities = index.search(vectors[:1], 5)
@@ -136,7 +145,7 @@ def test_a_collection_that_lost_its_index_gets_it_again(make_index: MakeIndex, m
     index = make_index()
     index.ensure()
     vectors = unit_vectors(10)
-    index.insert(_ids(1, 10), vectors)
+    index.insert(_ids(1, 10), vectors, [""] * 10)
     with plain_client(milvus_uri) as client:
         client.release_collection(index.collection)
         client.drop_index(index.collection, "vector")
@@ -149,7 +158,7 @@ def test_a_released_collection_is_loaded_by_the_next_call(make_index: MakeIndex,
     index = make_index()
     index.ensure()
     vectors = unit_vectors(10)
-    index.insert(_ids(1, 10), vectors)
+    index.insert(_ids(1, 10), vectors, [""] * 10)
     with plain_client(milvus_uri) as client:
         for call in (lambda: index.search(vectors, 1), index.count_all):
             client.release_collection(index.collection)
@@ -160,7 +169,7 @@ def test_a_large_catalog_is_searched_in_part_and_still_found(make_index: MakeInd
     index = make_index(dimension=128)
     index.ensure()
     vectors = unit_vectors(20_000, dimension=128)
-    index.insert(_ids(1, 20_000), vectors)
+    index.insert(_ids(1, 20_000), vectors, [""] * 20_000)
     index.flush()
     noisy = vectors[::100] + 0.3 * unit_vectors(200, dimension=128, seed=3)
     noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
@@ -196,7 +205,7 @@ def test_milvus_lite_killed_and_started_again_goes_on_under_the_same_index(data_
     with running(server, log=data_dir / "log") as uri:
         index = VectorIndex(uri=uri, token=None, collection="kept", dimension=16, timeout_s=5)
         index.ensure()
-        index.insert(_ids(1, 30), vectors)
+        index.insert(_ids(1, 30), vectors, [""] * 30)
         index.flush()
     with pytest.raises(UnreachableError):
         index.search(vectors, 1)

@@ -59,7 +59,7 @@ async def test_a_survey_names_what_is_lost_or_spoilt_and_nothing_else(loaded: Li
     assert await found() == []
     numbers = await _numbers(loaded)
     ids = [vector_id(numbers["2"], window) for window in range(11)]
-    spoilt = [{"id": key, "vector": [3.0, *[0.0] * (catalog.dimension - 1)]} for key in ids]
+    spoilt = [{"id": key, "vector": [3.0, *[0.0] * (catalog.dimension - 1)], "levels": ""} for key in ids]
     with plain_client(loaded.milvus_uri) as client:
         client.upsert(catalog.collection, spoilt)
     assert await found() == [(FindingKind.DAMAGED, "2")]
@@ -91,7 +91,9 @@ async def test_damaged_vectors_are_found_and_made_anew(loaded: Library) -> None:
     number, row = (await _numbers(loaded))["2"], await loaded.row()
     with plain_client(loaded.milvus_uri) as client:
         spoilt = unit_vectors(2, dimension=32) * 37.8
-        client.upsert(row.collection, [{"id": vector_id(number, n), "vector": spoilt[n]} for n in range(2)])
+        client.upsert(
+            row.collection, [{"id": vector_id(number, n), "vector": spoilt[n], "levels": ""} for n in range(2)]
+        )
     (finding,) = (await _verified(loaded)).findings
     assert (finding.kind, finding.detail) == (FindingKind.DAMAGED, "2: 2 of 11 vectors are damaged")
     assert (await _verified(loaded, repair=True)).sound
@@ -101,7 +103,7 @@ async def test_damaged_vectors_are_found_and_made_anew(loaded: Library) -> None:
 async def test_vectors_that_belong_to_no_row_are_found_and_deleted(loaded: Library) -> None:
     async with loaded.writer() as writer:
         ids = np.array([vector_id(99, window) for window in range(5)])
-        await asyncio.to_thread(writer.index.insert, ids, unit_vectors(5, dimension=32))
+        await asyncio.to_thread(writer.index.insert, ids, unit_vectors(5, dimension=32), [""] * 5)
     (finding,) = (await _verified(loaded)).findings
     assert (finding.kind, finding.reference_id) == (FindingKind.ORPHANS, None)
     assert finding.detail == "5 vectors of number 99 belong to no reference"
@@ -141,7 +143,9 @@ def _half(name: str) -> tuple[Reference, Recording]:
     )
     kept = np.arange(11)
     vectors = unit_vectors(11, dimension=32, seed=5)
-    return reference, Recording(duration_s=6.0, windows=11, kept=kept, vectors=vectors, audio_sha256=name)
+    return reference, Recording(
+        duration_s=6.0, windows=11, kept=kept, vectors=vectors, levels=[""] * 11, audio_sha256=name
+    )
 
 
 async def _begin(writer: CatalogWriter, guard: Guard, name: str) -> int:
@@ -150,7 +154,8 @@ async def _begin(writer: CatalogWriter, guard: Guard, name: str) -> int:
     file = FileState(size_bytes=1, modified_us=1)
     number = await writer.references.begin_loading(reference, file, guard=guard)
     assert isinstance(number, int)
-    await asyncio.to_thread(writer.index.insert, vector_id(number, 0) + recording.kept[:5], recording.vectors[:5])
+    ids = vector_id(number, 0) + recording.kept[:5]
+    await asyncio.to_thread(writer.index.insert, ids, recording.vectors[:5], recording.levels[:5])
     return number
 
 

@@ -163,6 +163,9 @@ class Reader:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
+    async def spectrogram(self, reference_id, start_s, end_s):
+        return None
+
     async def stretch(self, reference_id, start_s, end_s):
         starts = self._catalog.starts[reference_id]
         inside = (starts >= start_s) & (starts < end_s)

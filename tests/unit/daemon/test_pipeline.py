@@ -24,7 +24,7 @@ class Model:
     """Windows carry their vectors, so that the model has nothing to do."""
 
     model_id, sample_rate_hz, window_s, hop_s, dimension = "simulated", 64, WINDOW_S, HOP_S, DIMENSION
-    window_samples, hop_samples = 128, 32
+    window_samples, hop_samples, reference_hop_samples, pitch_ratios = 128, 32, 16, (1.0,)
 
     def embed(self, samples):
         return samples
@@ -44,6 +44,9 @@ class Reader:
         if self.away:
             raise UnreachableError("Milvus is away")
         return [self.catalog.search(readings[0], k) for readings in windows]
+
+    async def spectrogram(self, reference_id, start_s, end_s):
+        return None
 
     async def stretch(self, reference_id, start_s, end_s):
         if self.away:

@@ -17,6 +17,9 @@ class Reader:
     def __init__(self) -> None:
         self.calls: list[tuple[str, float, float]] = []
 
+    async def spectrogram(self, reference_id, start_s, end_s):
+        return None
+
     async def stretch(self, reference_id, start_s, end_s):
         self.calls.append((reference_id, start_s, end_s))
         starts = np.arange(0.0, 1000.0, 0.5)
@@ -61,6 +64,9 @@ async def test_what_a_clock_set_back_ends_is_told_though_the_catalog_is_away_the
     away = False
 
     class Away:
+        async def spectrogram(self, reference_id, start_s, end_s):
+            return None
+
         async def stretch(self, reference_id, start_s, end_s):
             if away:
                 raise UnreachableError("Milvus is away")

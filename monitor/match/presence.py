@@ -1,0 +1,189 @@
+"""When a recording is on air, frame by frame, once it is known which of its seconds would be.
+
+Along the line of an airing the stream's levels are correlated with the recording's own, each less its band's mean over
+the second around it. Whatever else sounds (speech, noise, the next piece as loud) fills the valleys and leaves the
+peaks, so that the correlation stays far above that of two other sounds, which is 0. Where it falls to 0 the airing
+begins or ends: a change point, sought by the largest sum (Page, "Continuous inspection schemes", Biometrika, 1954).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.match.line import Line
+from monitor.types import ABSENT, BANDS, HIGHEST_BAND_HZ, LEVELS_PER_NEPER, LOWEST_BAND_HZ, Levels, Spectrogram
+
+Floats = NDArray[np.float64]
+Flat = NDArray[np.float32]
+
+#: Nepers of power (50 dB) below its loudest band, and (60 dB) below that of the second around it, that count.
+_FRAME_FLOOR, _AROUND_FLOOR = 11.5, 14.0
+#: Seconds to either side over which a band's mean is taken.
+_AROUND_S = 0.5
+#: Of the mean of all bands of a frame, its loudness, so much is taken away: what an airing shares with others is beat.
+_LOUDNESS = 0.5
+#: A line that windows have found is so far off at most; over its whole length it turns by as much.
+_OFF_S = 0.32
+_COARSE_S, _FINE_S = 0.032, 0.016
+_TURNS_S = np.arange(-0.3, 0.31, 0.1)
+#: Frames beyond the airing's edge correlate less than this.
+_ON_AIR = 0.2
+#: An edge is where the correlation falls to this share of what it is in the second inside it ...
+_EDGE_SHARE = 0.5
+_LEVEL_S = (0.25, 1.5)
+#: ... within so much of where it falls to nothing.
+_EDGE_REACH_S = 0.75
+#: Heard frames that do not belong to it end an airing after so long.
+_LONGEST_LOST_S = 10.0
+#: Fewer seconds inside do not say how much the line is off.
+_LEAST_INSIDE_S = 1.0
+_SMALL = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Presence:
+    """How far each frame of a stretch of a stream is the recording."""
+
+    #: Times of the frames' middles, ascending, (T,).
+    times_s: Floats
+    #: Of each frame, -1 to 1; NaN where the stream was not heard or the recording has no such second.
+    correlations: Floats
+    #: The line along which that is, corrected by what the frames say.
+    line: Line
+    #: The correlation of all frames inside at once.
+    agreement: float
+
+    def edge(self, guess_s: float, inside_s: float, *, ending: bool) -> float:
+        """Where the airing ends (or begins), sought outwards from `inside_s`, up to a while beyond the guess.
+
+        That is the guess where no frame tells.
+        """
+        sign = 1 if ending else -1
+        times_s, values = self.times_s[::sign], self.correlations[::sign]
+        first = int(np.searchsorted(sign * times_s, sign * inside_s))
+        last = int(np.searchsorted(sign * times_s, sign * guess_s + _LONGEST_LOST_S))
+        if last - first < 2 or np.isnan(values[first:last]).all():
+            return guess_s
+        # What the recording does not have, or nobody heard, is not on air.
+        outwards = np.where(np.isnan(values), -1.0, values)
+        at = first + _furthest(outwards[first:last] - _ON_AIR)
+        step_s = float(abs(times_s[1] - times_s[0]))
+        nearest, farthest = (round(part_s / step_s) for part_s in _LEVEL_S)
+        inside = values[max(0, at - farthest) : max(1, at - nearest)]
+        level = float(np.nanmean(inside)) if np.isfinite(inside).any() else 0.0
+        reach = round(_EDGE_REACH_S / step_s)
+        low = max(first, at - reach)
+        at = low + _furthest(outwards[low : at + reach] - max(_ON_AIR, _EDGE_SHARE * level))
+        # A frame at the edge holds some of what is beyond it: half of it is not claimed.
+        return float(times_s[at - 1]) - sign * step_s / 2 if at > first else float(inside_s)
+
+
+def _furthest(evidence: Floats) -> int:
+    """How many of the first values have the largest sum."""
+    return int(np.argmax(np.concatenate([[0.0], np.cumsum(evidence)])))
+
+
+def presence(
+    stream: Spectrogram,
+    reference: Spectrogram,
+    line: Line,
+    *,
+    pitch_ratio: float,
+    first_s: float,
+    last_s: float,
+) -> Presence | None:
+    """Compare a stream with the recording that is on air between `first_s` and `last_s` along about that line.
+
+    The stream's pitch is `pitch_ratio` times the recording's. None where too little was heard of it.
+    """
+    times_s: Floats = stream.start_s + stream.step_s * np.arange(len(stream.levels), dtype=np.float64)
+    inside = (times_s >= first_s) & (times_s <= last_s) & _is_heard(stream)
+    if np.count_nonzero(inside) * stream.step_s < _LEAST_INSIDE_S:
+        return None
+    heard = _changes(stream, pitch_ratio)
+    known = _changes(reference, 1.0)
+    known[~_is_heard(reference)] = np.nan
+    middle_s, length_s = (first_s + last_s) / 2, max(last_s - first_s, 2.0)
+
+    def along(off_s: float, turn_s: float, which: NDArray[np.bool_] | slice) -> Flat:
+        times = times_s[which]
+        reference_s = line.tempo_ratio * (times - line.origin_s) + off_s + (times - middle_s) * (turn_s / length_s)
+        return _at(known, (reference_s - reference.start_s) / reference.step_s)
+
+    def agreement(off_s: float, turn_s: float) -> float:
+        return _agreement(heard[inside], along(off_s, turn_s, inside))
+
+    offs_s = np.arange(-_OFF_S, _OFF_S + _COARSE_S / 2, _COARSE_S).tolist()
+    off_s = max(offs_s, key=lambda off_s: agreement(off_s, 0.0))
+    fine = [(off_s + moved_s, turn_s) for turn_s in _TURNS_S.tolist() for moved_s in (-_FINE_S, 0.0, _FINE_S)]
+    off_s, turn_s = max(fine, key=lambda pair: agreement(*pair))
+    there = along(off_s, turn_s, slice(None))
+    norms = np.sqrt(np.sum(heard**2, axis=1) * np.sum(there**2, axis=1)) + _SMALL
+    correlations = np.sum(heard * there, axis=1) / norms
+    correlations[~_is_heard(stream)] = np.nan
+    tempo_ratio = line.tempo_ratio + turn_s / length_s
+    reference_s = line.reference_at(middle_s) + off_s
+    return Presence(
+        times_s=times_s,
+        correlations=correlations.astype(np.float64),
+        line=Line(origin_s=middle_s - reference_s / tempo_ratio, tempo_ratio=tempo_ratio),
+        agreement=agreement(off_s, turn_s),
+    )
+
+
+def _is_heard(spectrogram: Spectrogram) -> NDArray[np.bool_]:
+    return np.asarray(spectrogram.levels[:, 0] != ABSENT)
+
+
+def _changes(spectrogram: Spectrogram, pitch_ratio: float) -> Flat:
+    """Nepers at the recording's pitch, less each band's mean over the second around; 0 where nothing was heard."""
+    heard, step_s = _is_heard(spectrogram), spectrogram.step_s
+    nepers = _transposed(spectrogram.levels, pitch_ratio) / np.float32(LEVELS_PER_NEPER)
+    peaks = nepers.max(axis=1, keepdims=True)
+    floor = np.maximum(peaks - _FRAME_FLOOR, _around(peaks, heard, 2 * _AROUND_S, step_s) - _AROUND_FLOOR)
+    nepers = np.maximum(nepers, floor)
+    changes = nepers - _around(nepers, heard, _AROUND_S, step_s)
+    changes -= np.float32(_LOUDNESS) * changes.mean(axis=1, keepdims=True)
+    changes[~heard] = 0.0
+    return np.asarray(changes, dtype=np.float32)
+
+
+def _transposed(levels: Levels, pitch_ratio: float) -> Flat:
+    """The levels (T, BANDS) as if the sound's pitch were `pitch_ratio` times lower; its edge bands stand in."""
+    if pitch_ratio == 1.0:
+        return levels.astype(np.float32)
+    spacing = math.log(HIGHEST_BAND_HZ / LOWEST_BAND_HZ) / (BANDS - 1)
+    bands = np.arange(BANDS) + math.log(pitch_ratio) / spacing
+    lower = np.clip(np.floor(bands).astype(int), 0, BANDS - 2)
+    part = np.clip(bands - lower, 0.0, 1.0).astype(np.float32)
+    return np.asarray(levels[:, lower] * (1 - part) + levels[:, lower + 1] * part, dtype=np.float32)
+
+
+def _around(values: Flat, heard: NDArray[np.bool_], to_either_side_s: float, step_s: float) -> Flat:
+    """The mean of the heard rows near each row."""
+    reach = round(to_either_side_s / step_s)
+    sums = np.zeros((len(values) + 1, values.shape[1] + 1))
+    np.cumsum(np.where(heard[:, np.newaxis], values, 0.0), axis=0, out=sums[1:, :-1])
+    np.cumsum(heard, out=sums[1:, -1])
+    rows = np.arange(len(values))
+    total = sums[np.minimum(rows + reach + 1, len(values))] - sums[np.maximum(rows - reach, 0)]
+    return np.asarray(total[:, :-1] / np.maximum(total[:, -1:], 1.0), dtype=np.float32)
+
+
+def _at(known: Flat, frames: Floats) -> Flat:
+    """The rows at fractional numbers; NaN where there are none."""
+    lower = np.clip(np.floor(frames).astype(int), 0, max(len(known) - 2, 0))
+    part = np.clip(frames - lower, 0.0, 1.0).astype(np.float32)[:, np.newaxis]
+    found = known[lower] * (1 - part) + known[np.minimum(lower + 1, len(known) - 1)] * part
+    found[(frames < -0.5) | (frames > len(known) - 0.5)] = np.nan
+    return np.asarray(found)
+
+
+def _agreement(heard: Flat, there: Flat) -> float:
+    both = ~np.isnan(there[:, 0])
+    one, other = heard[both], there[both]
+    return float(np.sum(one * other) / (math.sqrt(float(np.sum(one**2)) * float(np.sum(other**2))) + _SMALL))

@@ -1,0 +1,131 @@
+"""Sound is made of bands that rise and fall by chance: real levels do, and two recordings do so independently."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from monitor.match.line import Line
+from monitor.match.presence import presence
+from monitor.types import ABSENT, BANDS, Spectrogram
+
+STEP_S = 0.064
+
+
+def sound(seconds: float, seed: int) -> np.ndarray:
+    """Nepers (T, BANDS): each band a slow walk with attacks."""
+    dice = np.random.default_rng(seed)
+    frames = round(seconds / STEP_S)
+    walk = np.cumsum(dice.normal(0, 0.4, (frames, BANDS)), axis=0)
+    walk -= np.stack([np.convolve(band, np.ones(31) / 31, mode="same") for band in walk.T], axis=1)
+    return 12.0 + walk + 2.0 * (dice.random((frames, BANDS)) < 0.1)
+
+
+def picture(nepers: np.ndarray, start_s: float = STEP_S) -> Spectrogram:
+    levels = np.clip(np.rint(nepers * 4), 0, 93).astype(np.uint8)
+    return Spectrogram(start_s=start_s, step_s=STEP_S, levels=levels)
+
+
+def mixed(one: np.ndarray, other: np.ndarray, db: float = 0.0) -> np.ndarray:
+    """The second so much louder."""
+    return np.logaddexp(one, other + db * np.log(10) / 10)
+
+
+def at(nepers: np.ndarray, first_s: float, last_s: float) -> slice:
+    return slice(round(first_s / STEP_S), round(last_s / STEP_S))
+
+
+PIECE, OTHER = sound(60.0, 1), sound(60.0, 2)
+
+
+def aired(between_db: float | None = None, *, shift_s: float = 0.0) -> tuple[Spectrogram, Line]:
+    """20 s of the piece, from its 10th on, at 5 s of a stream that plays the other else (or all the time, so loud)."""
+    stream = OTHER[: round(30 / STEP_S)].copy()
+    there = at(PIECE, 5.0, 25.0)
+    here = PIECE[at(PIECE, 10.0, 30.0)][: there.stop - there.start]
+    stream[there] = here if between_db is None else mixed(here, stream[there], between_db)
+    return picture(stream), Line(origin_s=-5.0 + shift_s, tempo_ratio=1.0)
+
+
+@pytest.mark.parametrize("between_db", [None, -6.0, 0.0, 3.0])
+def test_edges_are_found_within_two_frames_also_under_another_piece_as_loud(between_db):
+    stream, line = aired(between_db)
+    seen = presence(stream, picture(PIECE), line, pitch_ratio=1.0, first_s=8.0, last_s=22.0)
+    assert seen.agreement > 0.3
+    assert seen.edge(7.0, 10.0, ending=False) == pytest.approx(5.0, abs=2 * STEP_S)
+    assert seen.edge(22.0, 19.0, ending=True) == pytest.approx(25.0, abs=2 * STEP_S)
+
+
+def test_what_does_not_sound_does_not_correlate():
+    stream, line = aired()
+    seen = presence(stream, picture(PIECE), line, pitch_ratio=1.0, first_s=8.0, last_s=22.0)
+    outside = (seen.times_s < 4.5) | (seen.times_s > 25.5)
+    assert abs(np.nanmean(seen.correlations[outside])) < 0.05
+    assert np.nanmean(seen.correlations[~outside]) > 0.9
+    strange = presence(picture(OTHER), picture(PIECE), line, pitch_ratio=1.0, first_s=8.0, last_s=22.0)
+    assert strange.agreement < 0.1
+
+
+@pytest.mark.parametrize("shift_s", [-0.28, -0.1, 0.15, 0.3])
+def test_a_line_that_is_a_little_off_is_corrected(shift_s):
+    stream, line = aired(shift_s=shift_s)
+    seen = presence(stream, picture(PIECE), line, pitch_ratio=1.0, first_s=8.0, last_s=22.0)
+    assert seen.line.reference_at(15.0) == pytest.approx(20.0, abs=0.02)
+    assert seen.agreement > 0.9
+
+
+def test_a_tempo_that_is_a_little_off_is_corrected():
+    stream, line = aired()
+    bent = Line(origin_s=15.0 - 20.0 / 1.02, tempo_ratio=1.02)
+    seen = presence(stream, picture(PIECE), bent, pitch_ratio=1.0, first_s=5.5, last_s=24.5)
+    assert seen.line.tempo_ratio == pytest.approx(1.0, abs=0.006)
+    assert seen.line.reference_at(15.0) == pytest.approx(line.reference_at(15.0), abs=0.03)
+
+
+def test_a_transposed_airing_is_compared_at_the_recordings_pitch():
+    up_two_bands = (3900 / 250) ** (2 / (BANDS - 1))
+    stream, line = aired()
+    higher = Spectrogram(start_s=STEP_S, step_s=STEP_S, levels=np.roll(stream.levels, 2, axis=1))
+    seen = presence(higher, picture(PIECE), line, pitch_ratio=up_two_bands, first_s=8.0, last_s=22.0)
+    assert seen.agreement > 0.85
+    as_it_sounds = presence(higher, picture(PIECE), line, pitch_ratio=1.0, first_s=8.0, last_s=22.0)
+    assert as_it_sounds.agreement < 0.2
+
+
+def test_gain_and_an_equaliser_change_nothing():
+    stream, line = aired()
+    tilted = stream.levels + np.linspace(0, 16, BANDS).astype(np.uint8) - np.uint8(6)
+    seen = presence(
+        Spectrogram(start_s=STEP_S, step_s=STEP_S, levels=tilted),
+        picture(PIECE),
+        line,
+        pitch_ratio=1.0,
+        first_s=8.0,
+        last_s=22.0,
+    )
+    assert seen.agreement > 0.9
+
+
+def test_unheard_frames_say_nothing_and_an_airing_goes_on_behind_them():
+    stream, line = aired()
+    levels = stream.levels.copy()
+    levels[at(levels, 20.0, 20.5)] = ABSENT
+    gapped = Spectrogram(start_s=STEP_S, step_s=STEP_S, levels=levels)
+    seen = presence(gapped, picture(PIECE), line, pitch_ratio=1.0, first_s=8.0, last_s=18.0)
+    assert np.isnan(seen.correlations[at(levels, 20.0, 20.5)]).all()
+    assert seen.edge(19.0, 16.0, ending=True) == pytest.approx(25.0, abs=2 * STEP_S)
+
+
+def test_an_airing_does_not_outlast_its_recording():
+    stream = picture(PIECE[: round(30 / STEP_S)])
+    short = picture(PIECE[: round(12 / STEP_S)])
+    line = Line(origin_s=0.0, tempo_ratio=1.0)
+    seen = presence(stream, short, line, pitch_ratio=1.0, first_s=2.0, last_s=10.0)
+    assert seen.edge(11.0, 8.0, ending=True) == pytest.approx(12.0, abs=2 * STEP_S)
+
+
+def test_where_nothing_was_heard_nothing_is_told():
+    nothing = np.full((300, BANDS), ABSENT, dtype=np.uint8)
+    line = Line(origin_s=0.0, tempo_ratio=1.0)
+    unheard = Spectrogram(start_s=STEP_S, step_s=STEP_S, levels=nothing)
+    assert presence(unheard, picture(PIECE), line, pitch_ratio=1.0, first_s=2.0, last_s=10.0) is None
