@@ -16,6 +16,7 @@ import numpy as np
 from monitor.match.explained import unexplained
 from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, Plane, fit_line
 from monitor.match.placement import better_line
+from monitor.match.presence import MOST_FRAME_NATS
 from monitor.match.rivals import Rivals
 from monitor.match.run import COVERED_SHARE, Run, price_nats
 from monitor.match.score import Calibration, Likeness
@@ -307,6 +308,8 @@ class Aligner:
                 run.known_start = (told.start_s, told.reference_start_s)
             run.settle(first_s)
             run.follow(fit, unexplained(run, fit, sounding))
+            if self._is_doubtful(run):
+                run.look(self._window_s, self._pitch_ratio(run))
             if self._sounds(run) and all(run is not other for other, _ in sounding):
                 sounding.append((run, fit))
         self._adopt()
@@ -426,6 +429,12 @@ class Aligner:
             most_tempo_ratio=most,
         )
 
+    def _is_doubtful(self, run: Run) -> bool:
+        """Whether a run is not believed yet, and would be if its frames said all they can."""
+        if run.state is MatchState.CONFIRMED or run.known_start is not None:
+            return False
+        return run.belief_nats - run.frame_nats + MOST_FRAME_NATS >= self.options.provisional_nats
+
     def _sounds(self, run: Run) -> bool:
         return run.state is not None or run.belief_nats >= self.options.provisional_nats
 
@@ -509,6 +518,7 @@ class Aligner:
             last_s=max(ends),
             window_s=self._window_s,
             window_weight=self._weight,
+            pitch_ratio=self._pitch_ratio(run),
         )
         if line is None:
             return
@@ -599,9 +609,12 @@ class Aligner:
             hop_s=self._hop_s,
             duration_s=self._duration_s(run.reference_id),
             calibration=self._calibration,
-            pitch_ratio=self._pitch_ratios[run.reading] if run.reading < len(self._pitch_ratios) else 1.0,
+            pitch_ratio=self._pitch_ratio(run),
             heard_s=(self._heard_from_s, self._heard_until_s),
         )
+
+    def _pitch_ratio(self, run: Run) -> float:
+        return self._pitch_ratios[run.reading] if run.reading < len(self._pitch_ratios) else 1.0
 
     def _event(self, run: Run, *, changed: bool = True) -> MatchEvent:
         event = MatchEvent(

@@ -26,6 +26,15 @@ _FRAME_FLOOR, _AROUND_FLOOR = 11.5, 14.0
 _AROUND_S = 0.5
 #: Of the mean of all bands of a frame, its loudness, so much is taken away: what an airing shares with others is beat.
 _LOUDNESS = 0.5
+#: Two recordings of the same kit and tempo reach so much identity, hardly anything else does; two of nothing in common
+#: stay under so little, an airing deep under noise seldom.
+_ALIKE, _STRANGE = 0.4, 0.2
+_NATS_PER_IDENTITY = 20.0
+#: Frames can say at most so much for a recording, and against it twice that, if they are more than a few seconds.
+MOST_FRAME_NATS = 5.0
+_SHORT_S = 4.0
+#: A band is put beside so many on either side.
+_BANDS_AROUND = 3
 #: A line that windows have found is so far off at most; over its whole length it turns by as much.
 _OFF_S = 0.32
 _COARSE_S, _FINE_S = 0.032, 0.016
@@ -56,6 +65,18 @@ class Presence:
     line: Line
     #: The correlation of all frames inside at once.
     agreement: float
+    #: The same of what is left once each band is put beside its neighbours: other recordings with the same drums, which
+    #: sound in all bands at once, agree in loudness and not in this.
+    identity: float
+    #: How many seconds were inside.
+    inside_s: float
+
+    @property
+    def nats(self) -> float:
+        """What the frames say for the recording beyond what its windows say."""
+        over = max(self.identity - _ALIKE, 0.0) * _NATS_PER_IDENTITY
+        under = min(self.identity - _STRANGE, 0.0) * _NATS_PER_IDENTITY * min(self.inside_s / _SHORT_S, 2.0)
+        return min(over, MOST_FRAME_NATS) + max(under, -2 * MOST_FRAME_NATS)
 
     def edge(self, guess_s: float, inside_s: float, *, ending: bool) -> float:
         """Where the airing ends (or begins), sought outwards from `inside_s`, up to a while beyond the guess.
@@ -95,11 +116,23 @@ def presence(
     pitch_ratio: float,
     first_s: float,
     last_s: float,
+    around_s: float = math.inf,
 ) -> Presence | None:
     """Compare a stream with the recording that is on air between `first_s` and `last_s` along about that line.
 
-    The stream's pitch is `pitch_ratio` times the recording's. None where too little was heard of it.
+    The stream's pitch is `pitch_ratio` times the recording's. Frames up to `around_s` outside are compared too. None
+    where too little was heard inside.
     """
+    stream = _cut(stream, first_s - around_s, last_s + around_s)
+    if not len(stream.levels):
+        return None
+    reach_s = _OFF_S + float(_TURNS_S[-1]) + 2 * _AROUND_S
+    start_s, end_s = (
+        line.reference_at(time_s) for time_s in (stream.start_s, stream.start_s + stream.step_s * len(stream.levels))
+    )
+    reference = _cut(reference, start_s - reach_s, end_s + reach_s)
+    if len(reference.levels) < 2:
+        return None
     times_s: Floats = stream.start_s + stream.step_s * np.arange(len(stream.levels), dtype=np.float64)
     inside = (times_s >= first_s) & (times_s <= last_s) & _is_heard(stream)
     if np.count_nonzero(inside) * stream.step_s < _LEAST_INSIDE_S:
@@ -132,7 +165,29 @@ def presence(
         correlations=correlations.astype(np.float64),
         line=Line(origin_s=middle_s - reference_s / tempo_ratio, tempo_ratio=tempo_ratio),
         agreement=agreement(off_s, turn_s),
+        identity=_agreement(_sharpened(heard[inside]), _sharpened(there[inside])),
+        inside_s=float(np.count_nonzero(inside)) * stream.step_s,
     )
+
+
+def _cut(spectrogram: Spectrogram, start_s: float, end_s: float) -> Spectrogram:
+    """The frames whose middles lie in [start_s, end_s]."""
+    step_s, count = spectrogram.step_s, len(spectrogram.levels)
+    first, last = np.clip(np.ceil((np.array([start_s, end_s]) - spectrogram.start_s) / step_s - 1e-6), 0, count).astype(
+        int
+    )
+    return Spectrogram(
+        start_s=spectrogram.start_s + first * step_s, step_s=step_s, levels=spectrogram.levels[first:last]
+    )
+
+
+def _sharpened(changes: Flat) -> Flat:
+    """Each band less the mean of those around it."""
+    sums = np.zeros((len(changes), BANDS + 1), dtype=np.float32)
+    np.cumsum(changes, axis=1, out=sums[:, 1:])
+    bands = np.arange(BANDS)
+    low, high = np.maximum(bands - _BANDS_AROUND, 0), np.minimum(bands + _BANDS_AROUND + 1, BANDS)
+    return np.asarray(changes - (sums[:, high] - sums[:, low]) / (high - low).astype(np.float32))
 
 
 def _is_heard(spectrogram: Spectrogram) -> NDArray[np.bool_]:

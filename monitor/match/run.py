@@ -59,6 +59,8 @@ class Run:
     evidence_nats: float = 0.0
     #: At a pitch or tempo that has a price the evidence says no more than this: what was never clearer may be kin.
     ceiling_nats: float = 0.0
+    #: What frames said when they were asked last, beyond the windows.
+    frame_nats: float = 0.0
     #: The price that an earlier life had to pay; a tempo found anew from a few windows may seem to be nearer.
     owed_nats: float = 0.0
     #: The latest windows on the line: start -> (nats, hit or None); those before `first_s` are not in the segment.
@@ -153,8 +155,8 @@ class Run:
     def told_nats(self) -> float:
         """The evidence, as far as it can say anything."""
         if self._price_nats == 0.0 or self.state in _BELIEVED:
-            return self.evidence_nats
-        return min(self.evidence_nats, self.ceiling_nats)
+            return self.evidence_nats + self.frame_nats
+        return min(self.evidence_nats, self.ceiling_nats) + self.frame_nats
 
     @property
     def belief_nats(self) -> float:
@@ -208,6 +210,21 @@ class Run:
         if calibration.slope is None:
             return guess_s
         return place_edge(self._heard(), guess_s=guess_s, window_s=window_s, slope=calibration.slope, ending=ending)
+
+    def look(self, window_s: float, pitch_ratio: float) -> None:
+        """Ask the frames of all that the windows of the segment cover."""
+        if self.pictures is None:
+            return
+        seen = presence(
+            *self.pictures,
+            self.line,
+            pitch_ratio=pitch_ratio,
+            first_s=self.first_s + _MARGIN_S,
+            last_s=self.last_s + window_s - _MARGIN_S,
+            around_s=_MARGIN_S,
+        )
+        if seen is not None:
+            self.frame_nats = seen.nats
 
     def _seen(self, start_s: float, end_s: float, pitch_ratio: float) -> Presence | None:
         """Frame by frame, whether the recording is on air; None where that cannot be told."""
