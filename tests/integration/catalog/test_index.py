@@ -186,6 +186,13 @@ def test_a_collection_of_another_dimension_is_refused_with_both(make_index: Make
         make_index(dimension=32, collection="test_dimension").ensure()
 
 
+def test_a_collection_of_an_earlier_version_is_refused_with_what_to_do(make_index: MakeIndex, milvus_uri: str) -> None:
+    with plain_client(milvus_uri) as client:
+        client.create_collection("test_earlier", dimension=16, metric_type="IP")
+    with pytest.raises(ConfigError, match=r"kept no levels with its vectors; load .* \(monitor catalog add --catalog"):
+        make_index(collection="test_earlier").ensure()
+
+
 @pytest.mark.parametrize("uri", ["http://user:pa55word@127.0.0.1:1", "unix:/nowhere/milvus:19530"])
 def test_a_server_that_does_not_answer_is_unreachable(uri: str) -> None:
     with pytest.raises(UnreachableError, match="check that Milvus runs") as caught:

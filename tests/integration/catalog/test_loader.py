@@ -22,6 +22,7 @@ from monitor.catalog.listing import listed
 from monitor.catalog.loader import rescan
 from monitor.catalog.recording import read_recording
 from monitor.catalog.references import References
+from monitor.embed.spectrogram import Spectrograph
 from monitor.errors import ConfigError, UnreachableError
 from monitor.servers.milvus import Milvus
 from monitor.servers.process import running
@@ -66,6 +67,15 @@ async def test_what_is_added_is_found_at_its_position(library: Library, tmp_path
         assert (await reader.stretch("in/1", 5.0, 99.0))[0].tolist() == [5.0]
         assert (await reader.stretch("in/1", 50.0, 99.0))[1].shape == (0, 32)
         assert (await reader.stretch("gone", 0.0, 9.0))[1].shape == (0, 32)
+        picture = await reader.spectrogram("in/1", 0.0, 99.0)
+        assert picture is not None and (picture.start_s, picture.step_s) == (0.0625, 0.0625)
+        whole = Spectrograph.for_embedder(Bands()).of(melody(1, 6.0))
+        assert np.abs(picture.levels.astype(int) - whole[: len(picture.levels)]).max() <= 4
+        later = await reader.spectrogram("in/1", 1.0, 3.0)
+        assert later is not None and later.start_s == 1.0625
+        np.testing.assert_array_equal(later.levels[-8:], picture.levels[16 + len(later.levels) - 8 :][:8])
+        assert await reader.spectrogram("in/1", 50.0, 99.0) is None
+        assert await reader.spectrogram("gone", 0.0, 9.0) is None
 
 
 async def test_a_stream_is_never_far_from_a_reference_s_window(library: Library, tmp_path: Path) -> None:

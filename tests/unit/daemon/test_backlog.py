@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from monitor.daemon import backlog as waiting
 from monitor.daemon.backlog import Backlog, Unheard, of_model
-from monitor.types import Embedded
+from monitor.types import BANDS, Embedded
 
 
 def window(stream: str, number: int) -> Embedded:
     readings = None if number % 5 == 4 else np.full((1 + number % 2, 8), number, dtype=np.float32)
-    return Embedded(stream=stream, start_s=float(number), window_s=2.0, readings=readings)
+    levels = None if readings is None else np.full((3, BANDS), number % 94, dtype=np.uint8)
+    return Embedded(stream=stream, start_s=float(number), window_s=2.0, readings=readings, levels=levels)
 
 
 def numbers(items: list[Embedded | Unheard]) -> list[float]:
@@ -40,7 +41,8 @@ def test_what_it_is_given_comes_back_as_it_was(tmp_path: Path) -> None:
     first, silent, unheard = queue.take(10)
     assert isinstance(first, Embedded) and isinstance(silent, Embedded) and isinstance(unheard, Unheard)
     assert first.readings is not None and np.array_equal(first.readings, np.full((2, 8), 3, dtype=np.float32))
-    assert silent.readings is None and silent.window_s == 2.0
+    assert first.levels is not None and np.array_equal(first.levels, np.full((3, BANDS), 3, dtype=np.uint8))
+    assert silent.readings is None and silent.levels is None and silent.window_s == 2.0
     assert unheard.through is through and unheard.stream == "ünlike"
 
 

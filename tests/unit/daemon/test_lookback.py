@@ -11,7 +11,7 @@ import pytest
 
 from monitor.daemon.lookback import LookBack, Past, sweep
 from monitor.daemon.tracker import StretchCache, Tracker
-from monitor.types import MatchState, Neighbour
+from monitor.types import BANDS, MatchState, Neighbour
 from tests.unit.match.simulation import (
     DIMENSION,
     REFERENCE_HOP_S,
@@ -34,13 +34,14 @@ def past(number: int) -> Past:
         )
         for reading in range(3)
     )
-    return Past(start_s=100.0 + number / 2, readings=readings, neighbours=near, over_s=OVER)
+    levels = np.random.default_rng(number).integers(0, 94, (4, BANDS), dtype=np.uint8)
+    return Past(start_s=100.0 + number / 2, readings=readings, levels=levels, neighbours=near, over_s=OVER)
 
 
 def same(one: Past, other: Past) -> bool:
-    return dataclasses.replace(one, readings=None) == dataclasses.replace(other, readings=None) and np.array_equal(
-        one.readings, other.readings
-    )
+    bare = [dataclasses.replace(past, readings=None, levels=None) for past in (one, other)]
+    alike = np.array_equal(one.readings, other.readings) and np.array_equal(one.levels, other.levels)
+    return bare[0] == bare[1] and alike
 
 
 @pytest.fixture

@@ -5,10 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 
-from monitor.daemon.tracker import StretchCache, Tracker
+from monitor.daemon.tracker import StretchCache, Tracker, joined
 from monitor.errors import UnreachableError
-from monitor.types import MatchState, Neighbour
-from tests.unit.match.simulation import DIMENSION, REFERENCE_HOP_S, Airing, Catalog, Listener, Recording, windows
+from monitor.types import ABSENT, BANDS, MatchState, Neighbour, Spectrogram
+from tests.unit.match.simulation import (
+    DIMENSION,
+    REFERENCE_HOP_S,
+    Airing,
+    Catalog,
+    Listener,
+    Recording,
+    rows,
+    windows,
+)
 
 
 class Reader:
@@ -95,3 +104,73 @@ async def test_what_a_clock_set_back_ends_is_told_though_the_catalog_is_away_the
     away = False
     events = await tracker.step(start_s, vector[np.newaxis], strong)
     assert events[0].match.state is MatchState.ENDED
+
+
+def frames(first: int, count: int) -> np.ndarray:
+    return np.repeat(np.arange(first, first + count, dtype=np.uint8)[:, np.newaxis], BANDS, axis=1)
+
+
+def test_overlapping_parts_become_one_picture_and_what_nobody_heard_stays_absent():
+    unheard = np.full((1, BANDS), ABSENT, dtype=np.uint8)
+    parts = [(10.0, frames(0, 4)), (10.2, np.concatenate([frames(2, 3), unheard])), (10.8, frames(8, 2))]
+    picture = joined(parts, 0.1)
+    assert (picture.start_s, picture.step_s) == (10.0, 0.1)
+    assert picture.levels[:, 0].tolist() == [0, 1, 2, 3, 4, ABSENT, ABSENT, ABSENT, 8, 9]
+
+
+async def test_pictures_are_read_once_for_each_piece():
+    class Pictures(Reader):
+        async def spectrogram(self, reference_id, start_s, end_s):
+            self.calls.append((reference_id, start_s, end_s))
+            first = round(start_s)
+            return Spectrogram(start_s=start_s, step_s=1.0, levels=frames(first % 200, 242)) if start_s < 480 else None
+
+    reader = Pictures()
+    cache = StretchCache(reader)
+    for _ in range(2):
+        picture = await cache.spectrogram("a", 230.0, 250.0)
+        assert picture is not None and (picture.start_s, len(picture.levels)) == (0.0, 482)
+    assert reader.calls == [("a", 0.0, 240.0), ("a", 240.0, 480.0)]
+    assert await cache.spectrogram("a", 600.0, 610.0) is None
+    cache.clear()
+    await cache.spectrogram("a", 230.0, 250.0)
+    assert len(reader.calls) == 5
+
+
+async def test_the_aligner_gets_frames_of_what_it_doubts_and_an_airing_ends_where_they_say():
+    """Sound by windows, a piece that stops in the middle of a window by frames."""
+    simulated = Catalog({f"piece-{n}": Recording(seed=n, duration_s=60.0) for n in range(3)})
+    step_s, dice = 0.0625, np.random.default_rng(5)
+    pieces = {name: dice.integers(20, 80, (960, BANDS), dtype=np.uint8) for name in simulated.recordings}
+
+    class Simulated(Reader):
+        async def stretch(self, reference_id, start_s, end_s):
+            starts = simulated.starts[reference_id]
+            inside = (starts >= start_s) & (starts < end_s)
+            return starts[inside], simulated.vectors[reference_id][inside]
+
+        async def spectrogram(self, reference_id, start_s, end_s):
+            self.calls.append((reference_id, start_s, end_s))
+            return Spectrogram(start_s=step_s, step_s=step_s, levels=pieces[reference_id]) if start_s < 60 else None
+
+    reader, listener = Simulated(), Listener(simulated)
+    aired = dice.integers(20, 80, (960, BANDS), dtype=np.uint8)
+    aired[160:403] = pieces["piece-1"][80:323]  # 10 to 25.2 s, from its 5th second on
+    tracker = Tracker(
+        aligner=listener.aligner,
+        stretches=StretchCache(reader),
+        dimension=DIMENSION,
+        reference_hop_s=REFERENCE_HOP_S,
+    )
+    airing = Airing("piece-1", start_s=10.0, reference_start_s=5.0, length_s=15.2)
+    events = []
+    for start_s, vector in windows(simulated, [airing], until_s=45.0, noise=0.5, seed=1):
+        first = round(start_s / step_s)
+        events += await tracker.step(
+            start_s, vector[np.newaxis], simulated.search(vector, 10), aired[first : first + 31]
+        )
+    (last,) = rows(events)
+    assert last.match.state is MatchState.ENDED
+    assert (last.match.start_s, last.match.end_s) == (pytest.approx(10.0, abs=0.1), pytest.approx(25.2, abs=0.1))
+    assert last.match.origin_s == pytest.approx(5.0, abs=0.02)
+    assert {name for name, _, _ in reader.calls} <= {"piece-1"}

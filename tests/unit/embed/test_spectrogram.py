@@ -75,6 +75,17 @@ def test_a_part_of_a_reference_begins_with_what_its_first_row_holds(spectrograph
     assert spectrograph.assembled(kept[:0], []) is None
 
 
+@pytest.mark.parametrize("row", ["", "A", "\u20ac" * BANDS, " " * BANDS, "A" * 99 * BANDS])
+def test_a_damaged_row_is_as_if_it_were_not_there(spectrograph, row):
+    kept = np.arange(15)
+    rows = spectrograph.rows(noise(6.0), kept)
+    broken = spectrograph.assembled(kept, [*rows[:7], row, *rows[8:]])
+    whole = spectrograph.assembled(kept, rows)
+    missing = np.flatnonzero(broken.levels[:, 0] == ABSENT)
+    np.testing.assert_array_equal(missing, np.arange(7 * 4 + 28, 7 * 4 + 32))
+    np.testing.assert_array_equal(np.delete(broken.levels, missing, 0), np.delete(whole.levels, missing, 0))
+
+
 def test_a_hop_that_cannot_be_divided_is_refused():
     with pytest.raises(ValueError, match="hop of 2047 samples is not 4 equal steps"):
         Spectrograph(sample_rate_hz=RATE_HZ, window_samples=WINDOW, reference_hop_samples=2047)

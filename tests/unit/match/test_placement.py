@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from monitor.match.line import Line, Plane, make_plane
 from monitor.match.placement import better_line
+from monitor.types import BANDS, Spectrogram
 
-WINDOW_S, HOP_S = 2.144, 0.512
+WINDOW_S, HOP_S, STEP_S = 2.144, 0.512, 0.064
 
 
 def unit(vectors):
@@ -50,6 +53,43 @@ def placed(plane: Plane, line: Line, count: int = 24) -> Line | None:
         window_s=WINDOW_S,
         window_weight=HOP_S / WINDOW_S,
     )
+
+
+def pictured(plane: Plane, dice, truth: int, count: int = 24, *, likeness: float) -> Plane:
+    """With frames: the second turn's bands are those of the first but for `likeness`; the stream hums besides."""
+    turn, step_s = round(60 * HOP_S / STEP_S), STEP_S
+    once = 12 + 3 * dice.normal(size=(turn, BANDS))
+    again = 12 + likeness * (once - 12) + np.sqrt(1 - likeness**2) * 3 * dice.normal(size=once.shape)
+    there = np.concatenate([once, again, 12 + 3 * dice.normal(size=(turn, BANDS))])
+    first = round(truth * HOP_S / STEP_S)
+    here = there[first : first + round((count * HOP_S + WINDOW_S) / STEP_S)]
+    here = np.logaddexp(here, 11 + dice.normal(size=here.shape))
+    pictures = [
+        Spectrogram(start_s=start_s, step_s=step_s, levels=np.clip(np.rint(nepers * 4), 0, 93).astype(np.uint8))
+        for start_s, nepers in ((100.0 + STEP_S, here), (STEP_S, there))
+    ]
+    return dataclasses.replace(plane, pictures=(pictures[0], pictures[1]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("truth", "followed"), [(10, 70), (70, 10)])
+def test_of_repetitions_that_windows_cannot_tell_apart_frames_find_the_one_that_plays(seed, truth, followed):
+    dice = np.random.default_rng(seed)
+    plane = heard(dice, recording(dice, likeness=1.0), truth)
+    assert placed(plane, line_at(followed)) is None
+    found = placed(pictured(plane, dice, truth, likeness=0.9), line_at(followed))
+    assert found is not None
+    assert found.reference_at(105.0) == pytest.approx(line_at(truth).reference_at(105.0), abs=0.1)
+    assert placed(pictured(plane, dice, truth, likeness=0.9), line_at(truth)) is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_exact_repetitions_the_line_stays_where_it_is_by_frames_too(seed):
+    dice = np.random.default_rng(seed)
+    plane = heard(dice, recording(dice, likeness=1.0), 10)
+    pictures = pictured(plane, dice, 10, likeness=1.0)
+    assert placed(pictures, line_at(70)) is None
+    assert placed(pictures, line_at(10)) is None
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -124,6 +124,34 @@ def test_an_airing_does_not_outlast_its_recording():
     assert seen.edge(11.0, 8.0, ending=True) == pytest.approx(12.0, abs=2 * STEP_S)
 
 
+def test_frames_speak_for_what_they_are_and_against_what_they_are_not():
+    stream, line = aired(0.0)
+    look = {"pitch_ratio": 1.0, "first_s": 8.0, "last_s": 22.0}
+    assert presence(stream, picture(PIECE), line, **look).nats > 4.5
+    strange = presence(picture(OTHER), picture(PIECE), line, **look)
+    assert strange.identity < 0.1
+    assert strange.nats < -4.0
+
+
+def test_another_recording_of_the_same_drums_agrees_in_loudness_and_not_in_identity():
+    hits = 6.0 * (np.random.default_rng(7).random(round(60 / STEP_S)) < 0.2)
+    one, other = sound(60.0, 1) / 2 + hits[:, None], sound(60.0, 2) / 2 + hits[:, None]
+    line = Line(origin_s=0.0, tempo_ratio=1.0)
+    kin = presence(picture(one), picture(other), line, pitch_ratio=1.0, first_s=8.0, last_s=22.0)
+    assert kin.agreement > 0.4
+    assert kin.identity < 0.15
+    assert kin.nats < 0
+
+
+def test_only_so_much_around_is_compared_and_it_says_the_same():
+    stream, line = aired(0.0)
+    look = {"pitch_ratio": 1.0, "first_s": 8.0, "last_s": 12.0}
+    near = presence(stream, picture(PIECE), line, around_s=0.3, **look)
+    whole = presence(stream, picture(PIECE), line, **look)
+    assert near.times_s[[0, -1]] == pytest.approx([7.7, 12.3], abs=STEP_S)
+    assert near.identity == pytest.approx(whole.identity, abs=0.05)
+
+
 def test_where_nothing_was_heard_nothing_is_told():
     nothing = np.full((300, BANDS), ABSENT, dtype=np.uint8)
     line = Line(origin_s=0.0, tempo_ratio=1.0)
