@@ -430,10 +430,10 @@ class Aligner:
         )
 
     def _is_doubtful(self, run: Run) -> bool:
-        """Whether a run is not believed yet, and would be if its frames said all they can."""
+        """Whether a run is not believed yet, and would be told of if its frames said all they can."""
         if run.state is MatchState.CONFIRMED or run.known_start is not None:
             return False
-        return run.belief_nats - run.frame_nats + MOST_FRAME_NATS >= self.options.provisional_nats
+        return run.window_nats + min(run.window_nats, MOST_FRAME_NATS) >= self.options.provisional_nats
 
     def _sounds(self, run: Run) -> bool:
         return run.state is not None or run.belief_nats >= self.options.provisional_nats

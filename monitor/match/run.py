@@ -164,6 +164,11 @@ class Run:
         return self.told_nats - self._price_nats
 
     @property
+    def window_nats(self) -> float:
+        """What would be believed without frames."""
+        return self.belief_nats - self.frame_nats
+
+    @property
     def _price_nats(self) -> float:
         return max(price_nats(self.line.tempo_ratio, self.reading), self.owed_nats)
 
@@ -212,7 +217,7 @@ class Run:
         return place_edge(self._heard(), guess_s=guess_s, window_s=window_s, slope=calibration.slope, ending=ending)
 
     def look(self, window_s: float, pitch_ratio: float) -> None:
-        """Ask the frames of all that the windows of the segment cover."""
+        """Ask the frames of all that the windows of the segment cover; they at most double what those say."""
         if self.pictures is None:
             return
         seen = presence(
@@ -224,7 +229,8 @@ class Run:
             around_s=_MARGIN_S,
         )
         if seen is not None:
-            self.frame_nats = seen.nats
+            # One note that dies away is like any other: what windows do not know at all frames cannot know.
+            self.frame_nats = min(seen.nats, max(self.window_nats, 0.0))
 
     def _seen(self, start_s: float, end_s: float, pitch_ratio: float) -> Presence | None:
         """Frame by frame, whether the recording is on air; None where that cannot be told."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from monitor.embed.fingerprint import MODELS, FrontEnd
 from monitor.errors import MonitorError
-from monitor.training import corpus, edges, export, lines, measure, train
+from monitor.training import corpus, edges, export, frames, lines, measure, train
 
-_STEPS = ("corpus", "train", "export", "measure", "lines", "edges")
+_STEPS = ("corpus", "train", "export", "measure", "lines", "edges", "frames")
 
 
 def main() -> int:
@@ -50,6 +50,8 @@ def main() -> int:
             lines.measure_lines(corpus.load(cache), arguments.models, seed=seed, threads=arguments.threads, say=_say)
         if "edges" in chosen:
             edges.measure_edges(corpus.load(cache), arguments.models, seed=seed, threads=arguments.threads, say=_say)
+        if "frames" in chosen:
+            frames.measure_frames(corpus.load(cache), arguments.models, seed=seed, threads=arguments.threads, say=_say)
     except MonitorError as error:
         sys.stderr.write(f"monitor.training: {error}\n")
         return error.exit_code
