@@ -7,6 +7,7 @@ import pytest
 
 from monitor.match.line import Line
 from monitor.match.presence import presence
+from monitor.match.run import Run
 from monitor.types import ABSENT, BANDS, Spectrogram
 
 STEP_S = 0.064
@@ -157,3 +158,26 @@ def test_where_nothing_was_heard_nothing_is_told():
     line = Line(origin_s=0.0, tempo_ratio=1.0)
     unheard = Spectrogram(start_s=STEP_S, step_s=STEP_S, levels=nothing)
     assert presence(unheard, picture(PIECE), line, pitch_ratio=1.0, first_s=2.0, last_s=10.0) is None
+
+
+@pytest.mark.parametrize(("window_nats", "told_nats"), [(0.5, 1.0), (4.0, 8.0), (9.0, 14.0)])
+def test_frames_at_most_double_what_windows_say(window_nats, told_nats):
+    stream, line = aired()
+    run = Run(
+        reference_id="piece",
+        line=line,
+        born_s=8.0,
+        first_s=8.0,
+        last_s=18.0,
+        evidence_nats=window_nats,
+        ceiling_nats=99,
+    )
+    run.look(2.0, 1.0)
+    assert run.belief_nats == window_nats  # nothing is known of frames
+    run.pictures = stream, picture(PIECE)
+    run.look(2.0, 1.0)
+    assert run.belief_nats == pytest.approx(told_nats)
+    assert run.window_nats == window_nats
+    run.pictures = stream, picture(OTHER)
+    run.look(2.0, 1.0)
+    assert run.belief_nats < window_nats - 4.0
