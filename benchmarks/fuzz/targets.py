@@ -20,7 +20,7 @@ from monitor.daemon.backlog import Backlog, Unheard
 from monitor.errors import MonitorError
 from monitor.evaluate import truth
 from monitor.record.journal import Entry, Heard, Journal
-from monitor.types import Embedded, Gap, Match, MatchEvent, MatchState, StreamState, StreamStatus
+from monitor.types import BANDS, Embedded, Gap, Match, MatchEvent, MatchState, StreamState, StreamStatus
 
 _EXAMPLE = Path(__file__).parents[2] / "config" / "monitor.example.yaml"
 _MOST_ROUNDS = 5000
@@ -201,11 +201,11 @@ def _journal_seeds() -> list[bytes]:
 
 def _backlog_seeds() -> list[bytes]:
     """A segment's bodies as the backlog writes them."""
-    readings = np.ones((3, 4), dtype=np.float32)
+    readings, levels = np.ones((3, 4), dtype=np.float32), np.ones((2, BANDS), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as name:
         backlog = Backlog(Path(name), capacity=100, on_drop=_forget)
         backlog.hold()
-        backlog.put("radio", Embedded(stream="radio", start_s=5.0, window_s=2.0, readings=readings))
+        backlog.put("radio", Embedded(stream="radio", start_s=5.0, window_s=2.0, readings=readings, levels=levels))
         backlog.put("radio", Embedded(stream="radio", start_s=6.0, window_s=2.0, readings=None))
         backlog.put("other", Unheard(stream="other", until_s=9.0))
         (segment,) = Path(name).glob("*.items")

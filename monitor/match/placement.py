@@ -81,6 +81,8 @@ def better_line(
     if plane.pictures is not None:
         least = max(float(found[0][1].mean()), float(own.mean())) - _NEARLY_SIMILARITY
         others = [one for one, theirs in found if float(theirs.mean()) >= least and apart_s(one) > window_s / 2]
+        if not others:
+            return None
         see = functools.partial(
             presence, *plane.pictures, pitch_ratio=pitch_ratio, first_s=first_s, last_s=last_s + window_s
         )

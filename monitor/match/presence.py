@@ -35,10 +35,11 @@ MOST_FRAME_NATS = 5.0
 _SHORT_S = 4.0
 #: A band is put beside so many on either side.
 _BANDS_AROUND = 3
-#: A line that windows have found is so far off at most; over its whole length it turns by as much.
-_OFF_S = 0.32
-_COARSE_S, _FINE_S = 0.032, 0.016
-_TURNS_S = np.arange(-0.3, 0.31, 0.1)
+#: A line that windows have found is so far off at most; over its whole length it turns by so much, and by so much of
+#: that length.
+_OFF_S, _TURN_S, _TURN_RATIO = 0.32, 0.3, 0.02
+_COARSE_S, _FINE_S, _TURN_STEP_S = 0.032, 0.016, 0.1
+_FRAMES_TO_FIT = 100
 #: Frames beyond the airing's edge correlate less than this.
 _ON_AIR = 0.2
 #: An edge is where the correlation falls to this share of what it is in the second inside it ...
@@ -126,7 +127,7 @@ def presence(
     stream = _cut(stream, first_s - around_s, last_s + around_s)
     if not len(stream.levels):
         return None
-    reach_s = _OFF_S + float(_TURNS_S[-1]) + 2 * _AROUND_S
+    reach_s = _OFF_S + _TURN_S + 2 * _AROUND_S
     start_s, end_s = (
         line.reference_at(time_s) for time_s in (stream.start_s, stream.start_s + stream.step_s * len(stream.levels))
     )
@@ -142,17 +143,22 @@ def presence(
     known[~_is_heard(reference)] = np.nan
     middle_s, length_s = (first_s + last_s) / 2, max(last_s - first_s, 2.0)
 
-    def along(off_s: float, turn_s: float, which: NDArray[np.bool_] | slice) -> Flat:
+    def along(off_s: float, turn_s: float, which: NDArray[np.intp] | slice) -> Flat:
         times = times_s[which]
         reference_s = line.tempo_ratio * (times - line.origin_s) + off_s + (times - middle_s) * (turn_s / length_s)
         return _at(known, (reference_s - reference.start_s) / reference.step_s)
 
+    # So many frames, spread over the airing, say as well as all where its line is.
+    some = np.flatnonzero(inside)[:: max(1, np.count_nonzero(inside) // _FRAMES_TO_FIT)]
+
     def agreement(off_s: float, turn_s: float) -> float:
-        return _agreement(heard[inside], along(off_s, turn_s, inside))
+        return _agreement(heard[some], along(off_s, turn_s, some))
 
     offs_s = np.arange(-_OFF_S, _OFF_S + _COARSE_S / 2, _COARSE_S).tolist()
     off_s = max(offs_s, key=lambda off_s: agreement(off_s, 0.0))
-    fine = [(off_s + moved_s, turn_s) for turn_s in _TURNS_S.tolist() for moved_s in (-_FINE_S, 0.0, _FINE_S)]
+    most_s = min(_TURN_S, _TURN_RATIO * length_s)
+    turns_s = np.linspace(-most_s, most_s, 1 + 2 * math.ceil(most_s / _TURN_STEP_S)).tolist()
+    fine = [(off_s + moved_s, turn_s) for turn_s in turns_s for moved_s in (-_FINE_S, 0.0, _FINE_S)]
     off_s, turn_s = max(fine, key=lambda pair: agreement(*pair))
     there = along(off_s, turn_s, slice(None))
     norms = np.sqrt(np.sum(heard**2, axis=1) * np.sum(there**2, axis=1)) + _SMALL
@@ -164,7 +170,7 @@ def presence(
         times_s=times_s,
         correlations=correlations.astype(np.float64),
         line=Line(origin_s=middle_s - reference_s / tempo_ratio, tempo_ratio=tempo_ratio),
-        agreement=agreement(off_s, turn_s),
+        agreement=_agreement(heard[inside], there[inside]),
         identity=_agreement(_sharpened(heard[inside]), _sharpened(there[inside])),
         inside_s=float(np.count_nonzero(inside)) * stream.step_s,
     )
