@@ -25,8 +25,8 @@ _LARGEST_DIFFERENCE = 0.3
 #: So much must speak for another placement, and each window on average so much: grids lie differently on repetitions.
 _BETTER_NATS = 3.0
 _BETTER_SIMILARITY = 0.012
-#: Fewer windows than these do not tell repetitions apart.
-_LEAST_WINDOWS = 5
+#: Fewer windows than these do not tell repetitions apart; with their frames so few do.
+_LEAST_WINDOWS, _LEAST_WITH_FRAMES = 5, 2
 _PEAKS = 12
 #: Placements whose windows are so little less alike on average are compared by their frames, so many at most.
 _NEARLY_SIMILARITY = 0.03
@@ -60,7 +60,7 @@ def better_line(
     """
     rows = np.flatnonzero((plane.window_starts_s >= first_s) & (plane.window_starts_s <= last_s))
     rows = rows[~np.all(np.isnan(plane.similarities[rows]), axis=1)]
-    if len(rows) < _LEAST_WINDOWS:
+    if len(rows) < (_LEAST_WINDOWS if plane.pictures is None else _LEAST_WITH_FRAMES):
         return None
     starts_s, similarities = plane.window_starts_s[rows], np.nan_to_num(plane.similarities[rows])
     search = functools.partial(_finest, plane, rows)
@@ -90,6 +90,8 @@ def better_line(
         if any(sight is not None and sight.agreement >= _LEAST_AGREEMENT for sight in seen):
             return _better_by_frames(seen, first_s, last_s + window_s)
     other, theirs = found[0]
+    if len(rows) < _LEAST_WINDOWS:
+        return None
     differences = np.clip(theirs - own, -_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE)
     nats = float(differences.sum()) * _NATS_PER_SIMILARITY * window_weight
     better = nats >= _BETTER_NATS and float(differences.mean()) >= _BETTER_SIMILARITY
