@@ -57,7 +57,9 @@ class StretchCache:
         """As `StretchReader.spectrogram`, of whole pieces, read at most once while they stay in the cache."""
         pictures = [await self._picture(reference_id, number) for number in _numbers(start_s, end_s)]
         found = [picture for picture in pictures if picture is not None]
-        return joined([(picture.start_s, picture.levels) for picture in found], found[0].step_s) if found else None
+        if len(found) < 2:
+            return found[0] if found else None
+        return joined([(picture.start_s, picture.levels) for picture in found], found[0].step_s)
 
     def clear(self) -> None:
         """The catalog changed: what was read may be gone."""
