@@ -33,6 +33,8 @@ _NATS_PER_IDENTITY = 20.0
 #: Frames can say at most so much for a recording, and against it twice that, if they are more than a few seconds.
 MOST_FRAME_NATS = 5.0
 _SHORT_S = 4.0
+#: What is heard so clearly, for so long, has nearly as much identity as agreement, or it is kin.
+_CLEAR, _LEAST_KIN_S, _KIN_SHARE = 0.6, 2.5, 0.65
 #: A band is put beside so many on either side.
 _BANDS_AROUND = 3
 #: A line that windows have found is so far off at most; over its whole length it turns by so much, and by so much of
@@ -75,6 +77,9 @@ class Presence:
     @property
     def nats(self) -> float:
         """What the frames say for the recording beyond what its windows say."""
+        clear = self.agreement >= _CLEAR and self.inside_s >= _LEAST_KIN_S
+        if clear and self.identity < _KIN_SHARE * self.agreement:
+            return -MOST_FRAME_NATS
         over = max(self.identity - _ALIKE, 0.0) * _NATS_PER_IDENTITY
         under = min(self.identity - _STRANGE, 0.0) * _NATS_PER_IDENTITY * min(self.inside_s / _SHORT_S, 2.0)
         return min(over, MOST_FRAME_NATS) + max(under, -2 * MOST_FRAME_NATS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from monitor.match.line import Line
-from monitor.match.presence import presence
+from monitor.match.presence import Presence, presence
 from monitor.match.run import Run
 from monitor.types import ABSENT, BANDS, Spectrogram
 
@@ -142,6 +142,24 @@ def test_another_recording_of_the_same_drums_agrees_in_loudness_and_not_in_ident
     assert kin.agreement > 0.4
     assert kin.identity < 0.15
     assert kin.nats < 0
+
+
+@pytest.mark.parametrize(
+    ("agreement", "identity", "nats"),
+    [
+        (0.9, 0.85, 5.0),
+        (0.75, 0.55, 3.0),  # transposed half-way between two readings
+        (0.45, 0.3, 0.0),  # under noise
+        (0.75, 0.4, -5.0),  # as clear as the first, and another piece on the same instrument
+        (0.5, 0.1, -2.0),
+        (0.1, 0.0, -4.0),
+    ],
+)
+def test_what_is_heard_clearly_has_identity_or_is_kin(agreement, identity, nats):
+    line = Line(origin_s=0.0, tempo_ratio=1.0)
+    none = np.empty(0)
+    seen = Presence(times_s=none, correlations=none, line=line, agreement=agreement, identity=identity, inside_s=4.0)
+    assert seen.nats == pytest.approx(nats)
 
 
 def test_only_so_much_around_is_compared_and_it_says_the_same():
