@@ -288,8 +288,9 @@ class Aligner:
         """Score what is suspected with the planes of the stretches wanted; returns what happened, in order."""
         fitted: list[tuple[Run, Fit | None]] = []
         for run in self._looked_at():
-            plane = planes.get(self._stretch(run))
-            run.pictures = None if plane is None else plane.pictures
+            stretch = self._stretch(run)
+            plane = planes.get(stretch)
+            run.pictured, run.pictures = stretch.pictured, None if plane is None else plane.pictures
             if plane is not None and self._is_due(run):
                 self._place(run, plane)
                 plane = plane.around(*self._reach(run))
@@ -557,6 +558,8 @@ class Aligner:
             self._runs.remove(run)
         elif any(self._repeats(run, match) for match in self._runs):
             pass
+        elif not run.pictured:
+            pass  # the look-back may speak for it at once, and frames were not asked yet
         elif run.belief_nats >= self.options.provisional_nats and not self._contests(run):
             run.state = MatchState.PROVISIONAL
             run.match_id = self._new_id(run.first_s)

@@ -83,6 +83,8 @@ class Run:
     latest: Likeness | None = None
     #: The look-back and the recording around the line as frames, if both are known.
     pictures: tuple[Spectrogram, Spectrogram] | None = None
+    #: Whether they were asked for.
+    pictured: bool = False
     #: Whether some window is explained by a nearer version of the same piece.
     outshone: bool = False
     #: Windows up to here are settled: what they said is in the sums and is not asked again.
