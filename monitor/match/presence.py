@@ -146,6 +146,7 @@ def presence(
     heard = _changes(stream, pitch_ratio)
     known = _changes(reference, 1.0)
     known[~_is_heard(reference)] = np.nan
+    first_s, last_s = times_s[inside][[0, -1]].tolist()
     middle_s, length_s = (first_s + last_s) / 2, max(last_s - first_s, 2.0)
 
     def along(off_s: float, turn_s: float, which: NDArray[np.intp] | slice) -> Flat:

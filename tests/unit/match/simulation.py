@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from monitor.match.align import Aligner, Options
+from monitor.match.align import Aligner, Options, Stretch
 from monitor.match.identity import uuid7
 from monitor.match.line import Plane, make_plane
 from monitor.match.score import Calibration
@@ -118,6 +118,7 @@ class Listener:
         )
         self._ring: list[tuple[float, np.ndarray]] = []
         self.events: list[MatchEvent] = []
+        self._asked: set[str] = set()
 
     def hear(self, start_s: float, vector: np.ndarray, *, shuffle: np.random.Generator | None = None) -> None:
         """`vector` (d,), or (R, d) where the window was read at several pitches."""
@@ -141,7 +142,7 @@ class Listener:
                 for neighbour in neighbours
             ]
         self.aligner.observe(start_s, neighbours)
-        planes: dict[object, Plane | None] = {}
+        planes: dict[Stretch, Plane | None] = {}
         for stretch in self.aligner.wanted():
             starts = self.catalog.starts[stretch.reference_id]
             inside = (starts >= stretch.start_s) & (starts <= stretch.end_s)
@@ -155,7 +156,11 @@ class Listener:
                 reference_hop_s=REFERENCE_HOP_S,
                 hop_s=HOP_S,
             )
-        self.events += self.aligner.advance(planes)  # type: ignore[arg-type]
+        self._asked |= {stretch.reference_id for stretch in planes if stretch.pictured}
+        events = self.aligner.advance(planes)
+        # What frames might speak against is not told before they were asked for.
+        assert {event.match.reference_id for event in events if event.sequence == 0} <= self._asked
+        self.events += events
 
     def run(self, stream: Iterator[tuple[float, np.ndarray]]) -> list[MatchEvent]:
         for start_s, vector in stream:
