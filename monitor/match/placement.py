@@ -33,9 +33,10 @@ _NEARLY_SIMILARITY = 0.03
 _MOST_BY_FRAMES = 4
 #: Frames nearer than this repeat each other.
 _FRAME_NEWS_S = 0.25
-#: The mean of paired differences must be so many of its standard errors, and so large.
-_BETTER_ERRORS = 3.0
-_BETTER_CORRELATION = 0.01
+#: The mean of paired differences must be so many of its standard errors, and so large: no turn is likelier beforehand,
+#: so that this is for the line's rest alone.
+_BETTER_ERRORS = 1.5
+_BETTER_CORRELATION = 0.02
 #: Frames that agree less do not say which placement is right.
 _LEAST_AGREEMENT = 0.25
 _SAME_TEMPO_RATIO = 0.004
