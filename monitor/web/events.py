@@ -152,16 +152,16 @@ class Events:
                     client.put(message)
 
     async def _matches(self) -> list[bytes]:
-        if self._position is None:
+        # While an answer is awaited the last client may leave and a first one come, which forgets the position.
+        if (position := self._position) is None:
             position = await self._listings.last_event()
             old = await self._listings.feed(after=max(position - _LOOK_BACK, 0), limit=_LOOK_BACK)
             self._seen.extend(number for number, _ in old if number <= position)
-            self._position = position
-        rows = await self._listings.feed(after=max(self._position - _LOOK_BACK, 0), limit=_LOOK_BACK + _PAGE)
+        rows = await self._listings.feed(after=max(position - _LOOK_BACK, 0), limit=_LOOK_BACK + _PAGE)
         seen = set(self._seen)
         fresh = [(number, match) for number, match in rows if number not in seen]
         self._seen.extend(number for number, _ in fresh)
-        self._position = max([self._position, *(number for number, _ in fresh)])
+        self._position = max([position, *(number for number, _ in fresh)])
         if len(rows) == _LOOK_BACK + _PAGE:
             self._wake.set()
         return [

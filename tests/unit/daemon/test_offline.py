@@ -15,7 +15,7 @@ from tests.unit.match.simulation import CALIBRATION, OPTIONS
 
 class Model:
     model_id, sample_rate_hz, window_s, hop_s, dimension = "simulated", 64, 2.0, 0.5, 8
-    window_samples, hop_samples = 128, 32
+    window_samples, hop_samples, reference_hop_samples, pitch_ratios = 128, 32, 16, (1.0,)
 
     def read_span(self, samples):
         count = 1 + (len(samples) - self.window_samples) // self.hop_samples
