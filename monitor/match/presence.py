@@ -33,6 +33,8 @@ _NATS_PER_IDENTITY = 20.0
 #: Frames can say at most so much for a recording, and against it twice that, if they are more than a few seconds.
 MOST_FRAME_NATS = 5.0
 _SHORT_S = 4.0
+#: For so long, and hardly for a second more, two pieces that a synthesiser plays may be one chord.
+_ONE_CHORD_S = 2.0
 #: What is heard so clearly, for so long, has nearly as much identity as agreement, or it is kin.
 _CLEAR, _LEAST_KIN_S, _KIN_SHARE = 0.6, 2.5, 0.65
 #: A band is put beside so many on either side.
@@ -80,9 +82,10 @@ class Presence:
         clear = self.agreement >= _CLEAR and self.inside_s >= _LEAST_KIN_S
         if clear and self.identity < _KIN_SHARE * self.agreement:
             return -MOST_FRAME_NATS
-        over = max(self.identity - _ALIKE, 0.0) * _NATS_PER_IDENTITY
+        enough = min(max(self.inside_s - _ONE_CHORD_S, 0.0), 1.0)
+        over = max(self.identity - _ALIKE, 0.0) * _NATS_PER_IDENTITY * enough
         under = min(self.identity - _STRANGE, 0.0) * _NATS_PER_IDENTITY * min(self.inside_s / _SHORT_S, 2.0)
-        return min(over, MOST_FRAME_NATS) + max(under, -2 * MOST_FRAME_NATS)
+        return min(over, MOST_FRAME_NATS * enough) + max(under, -2 * MOST_FRAME_NATS)
 
     def edge(self, guess_s: float, inside_s: float, *, ending: bool) -> float:
         """Where the airing ends (or begins), sought outwards from `inside_s`, up to a while beyond the guess.

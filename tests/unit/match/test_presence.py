@@ -145,20 +145,25 @@ def test_another_recording_of_the_same_drums_agrees_in_loudness_and_not_in_ident
 
 
 @pytest.mark.parametrize(
-    ("agreement", "identity", "nats"),
+    ("agreement", "identity", "inside_s", "nats"),
     [
-        (0.9, 0.85, 5.0),
-        (0.75, 0.55, 3.0),  # transposed half-way between two readings
-        (0.45, 0.3, 0.0),  # under noise
-        (0.75, 0.4, -5.0),  # as clear as the first, and another piece on the same instrument
-        (0.5, 0.1, -2.0),
-        (0.1, 0.0, -4.0),
+        (0.9, 0.85, 4.0, 5.0),
+        (0.9, 0.85, 2.5, 2.5),
+        (0.9, 0.85, 2.0, 0.0),  # one chord
+        (0.75, 0.55, 4.0, 3.0),  # transposed half-way between two readings
+        (0.45, 0.3, 4.0, 0.0),  # under noise
+        (0.75, 0.4, 4.0, -5.0),  # as clear as the first, and another piece on the same instrument
+        (0.5, 0.1, 4.0, -2.0),
+        (0.1, 0.0, 4.0, -4.0),
+        (0.1, 0.0, 8.0, -8.0),
     ],
 )
-def test_what_is_heard_clearly_has_identity_or_is_kin(agreement, identity, nats):
+def test_what_is_heard_clearly_has_identity_or_is_kin(agreement, identity, inside_s, nats):
     line = Line(origin_s=0.0, tempo_ratio=1.0)
     none = np.empty(0)
-    seen = Presence(times_s=none, correlations=none, line=line, agreement=agreement, identity=identity, inside_s=4.0)
+    seen = Presence(
+        times_s=none, correlations=none, line=line, agreement=agreement, identity=identity, inside_s=inside_s
+    )
     assert seen.nats == pytest.approx(nats)
 
 
