@@ -156,9 +156,8 @@ class Run:
     @property
     def told_nats(self) -> float:
         """The evidence, as far as it can say anything."""
-        if self._price_nats == 0.0 or self.state in _BELIEVED:
-            return self.evidence_nats + self.frame_nats
-        return min(self.evidence_nats, self.ceiling_nats) + self.frame_nats
+        free = self._price_nats == 0.0 or self.state in _BELIEVED
+        return (self.evidence_nats if free else min(self.evidence_nats, self.ceiling_nats)) + self.frame_nats
 
     @property
     def belief_nats(self) -> float:
@@ -220,32 +219,23 @@ class Run:
 
     def look(self, window_s: float, pitch_ratio: float) -> None:
         """Ask the frames of all that the windows of the segment cover; they at most double what those say."""
-        if self.pictures is None:
-            return
-        seen = presence(
-            *self.pictures,
-            self.line,
-            pitch_ratio=pitch_ratio,
-            first_s=self.first_s + _MARGIN_S,
-            last_s=self.last_s + window_s - _MARGIN_S,
-            around_s=_MARGIN_S,
-        )
+        seen = self._seen(self.first_s, self.last_s + window_s, pitch_ratio, around_s=_MARGIN_S)
         if seen is not None:
             # One note that dies away is like any other: what windows do not know at all frames cannot know.
             self.frame_nats = min(seen.nats, max(self.window_nats, 0.0))
 
-    def _seen(self, start_s: float, end_s: float, pitch_ratio: float) -> Presence | None:
-        """Frame by frame, whether the recording is on air; None where that cannot be told."""
+    def _seen(self, start_s: float, end_s: float, pitch_ratio: float, *, around_s: float = np.inf) -> Presence | None:
+        """Frame by frame, whether the recording is on air; None where frames are not known or too few."""
         if self.pictures is None:
             return None
-        seen = presence(
+        return presence(
             *self.pictures,
             self.line,
             pitch_ratio=pitch_ratio,
             first_s=start_s + _MARGIN_S,
             last_s=end_s - _MARGIN_S,
+            around_s=around_s,
         )
-        return seen if seen is not None and seen.agreement >= _LEAST_AGREEMENT else None
 
     def as_match(
         self,
@@ -275,7 +265,8 @@ class Run:
         start_s = self._edge(first_s + window_s - covered_s, window_s, calibration, ending=False)
         end_s = self._edge(last_s + covered_s, window_s, calibration, ending=True)
         line = self.line
-        if (seen := self._seen(start_s, end_s, pitch_ratio)) is not None:
+        seen = self._seen(start_s, end_s, pitch_ratio)
+        if seen is not None and seen.agreement >= _LEAST_AGREEMENT:
             line, middle_s = seen.line, (start_s + end_s) / 2
             start_s, end_s = (
                 seen.edge(start_s, min(start_s + _SURELY_INSIDE_S, middle_s), ending=False),

@@ -77,7 +77,7 @@ class _Catalog:
         return starts_s[inside], vectors[inside]
 
     async def spectrogram(self, _reference_id: str, _start_s: float, _end_s: float) -> None:
-        """Frames say where airings begin and end; there are none here."""
+        """There are no frames here: candidates are measured by their windows alone."""
 
 
 def measure_lines(corpus: Corpus, models: Path, *, seed: int, threads: int, say: Callable[[str], None]) -> None:
