@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from monitor.daemon.lookback import LookBack, Past
 from monitor.match.align import Aligner, Stretch
 from monitor.match.line import Plane, make_plane
+from monitor.match.spotting import Recording
 from monitor.types import ABSENT, BANDS, Levels, MatchEvent, Neighbour, Spectrogram, Vectors
 
 #: References are fetched in pieces of so many seconds, so that a long one costs no more than a short one.
 _PIECE_S = 240.0
 #: A spectrogram of so many seconds takes 120 kB.
 _MOST_PICTURES = 256
+#: The changes of four minutes of a recording take half a megabyte.
+_MOST_RECORDINGS = 24
 #: No server repeats more than this: a stream so far behind itself had its clock set back.
 _SET_BACK_S = 120.0
 
@@ -39,6 +42,7 @@ class StretchCache:
         self._reader, self._capacity_bytes = reader, capacity_bytes
         self._pieces: OrderedDict[tuple[str, int], tuple[NDArray[np.float64], Vectors]] = OrderedDict()
         self._pictures: OrderedDict[tuple[str, int], Spectrogram | None] = OrderedDict()
+        self._recordings: OrderedDict[str, Recording | None] = OrderedDict()
         self._size_bytes = 0
 
     async def stretch(self, reference_id: str, start_s: float, end_s: float) -> tuple[NDArray[np.float64], Vectors]:
@@ -61,9 +65,20 @@ class StretchCache:
             return found[0] if found else None
         return joined([(picture.start_s, picture.levels) for picture in found], found[0].step_s)
 
+    async def recording(self, reference_id: str, duration_s: float) -> Recording | None:
+        """What changes in the whole reference; None where nothing is known of it."""
+        if reference_id not in self._recordings:
+            picture = await self.spectrogram(reference_id, 0.0, duration_s)
+            self._recordings[reference_id] = None if picture is None else Recording(picture)
+        self._recordings.move_to_end(reference_id)
+        while len(self._recordings) > _MOST_RECORDINGS:
+            self._recordings.popitem(last=False)
+        return self._recordings[reference_id]
+
     def clear(self) -> None:
         """The catalog changed: what was read may be gone."""
         self._pieces.clear()
+        self._recordings.clear()
         self._pictures.clear()
         self._size_bytes = 0
 
@@ -165,6 +180,12 @@ class Tracker:
             self._remember(start_s, readings, levels)
             self.aligner.observe(start_s, neighbours)
         wanted = self.aligner.wanted()
+        heard: Spectrogram | None = None
+        recordings: dict[str, Recording] = {}
+        for reference_id, duration_s in self.aligner.recordings().items():
+            if (recording := await self._stretches.recording(reference_id, duration_s)) is not None:
+                recordings[reference_id] = recording
+                heard = heard or self._heard(recording.step_s)
         planes: dict[Stretch, Plane | None] = {}
         if wanted:
             starts = np.array(self._starts)
@@ -177,7 +198,11 @@ class Tracker:
                 )
                 if stretch.reading not in read:
                     read[stretch.reading] = self._read(stretch.reading)
-                pictures = await self._pictures(stretch) if stretch.pictured else None
+                pictures = None
+                if stretch.pictured:
+                    there = await self._stretches.spectrogram(stretch.reference_id, stretch.start_s, stretch.end_s)
+                    heard = heard or (None if there is None else self._heard(there.step_s))
+                    pictures = (heard, there) if heard is not None and there is not None else None
                 first = int(np.searchsorted(starts, stretch.since_s))
                 planes[stretch] = make_plane(
                     reference_id=stretch.reference_id,
@@ -189,7 +214,7 @@ class Tracker:
                     hop_s=self.aligner.hop_s,
                     pictures=pictures,
                 )
-        events = self.aligner.advance(planes)
+        events = self.aligner.advance(planes, heard, recordings)
         self._keep()
         return self._tell(events)
 
@@ -220,17 +245,14 @@ class Tracker:
             )
         )
 
-    async def _pictures(self, stretch: Stretch) -> tuple[Spectrogram, Spectrogram] | None:
-        """The look-back and the stretch as frames; None where one of them has none."""
-        there = await self._stretches.spectrogram(stretch.reference_id, stretch.start_s, stretch.end_s)
-        if there is None:
-            return None
+    def _heard(self, step_s: float) -> Spectrogram | None:
+        """The look-back as frames; None where it has none."""
         here = [
-            (start_s + there.step_s, levels)
+            (start_s + step_s, levels)
             for start_s, levels in zip(self._starts, self._levels, strict=True)
             if levels is not None
         ]
-        return (joined(here, there.step_s), there) if here else None
+        return joined(here, step_s) if here else None
 
     def _remember(self, start_s: float, readings: Vectors | None, levels: Levels | None) -> None:
         """The window is the latest of the look-back."""

@@ -20,8 +20,9 @@ from monitor.match.presence import MOST_FRAME_NATS
 from monitor.match.rivals import Rivals
 from monitor.match.run import COVERED_SHARE, Run, price_nats
 from monitor.match.score import Calibration, Likeness
+from monitor.match.spotting import LEAST_HEARD_S, Recording, Spot
 from monitor.match.suspicion import Suspicion
-from monitor.types import Hit, Match, MatchEvent, MatchState, Neighbour
+from monitor.types import Hit, Match, MatchEvent, MatchState, Neighbour, Spectrogram
 
 #: A candidate that no window supports for so long is forgotten.
 _CANDIDATE_PATIENCE_S = 4.0
@@ -45,6 +46,9 @@ _CANDIDATE_LOOK_BACK_S = 14.0
 #: looked at every so many windows only.
 _DULL_NATS = 1.0
 _DULL_WINDOWS = 3
+#: A recording that windows point at is sought in so often, and no more recordings than so many in one window.
+_SPOT_S = 1.0
+_MOST_SOUGHT = 2
 #: What was not believed when an earlier life ended is short of it by at least so much.
 _UNSURE_NATS = 0.5
 #: What a match is again that an interruption of listening had ended.
@@ -110,6 +114,8 @@ class Aligner:
         self._runs: list[Run] = []
         self._rivals = Rivals(look_back_s=options.look_back_s)
         self._suspicion = Suspicion(rivals=self._rivals, calibration=calibration, hop_s=hop_s)
+        #: When each recording was last sought by its frames.
+        self._sought_s: dict[str, float] = {}
         self._now_s = -np.inf
         #: The latest window that was heard, be it by an earlier life.
         self._latest_s = -np.inf
@@ -234,13 +240,86 @@ class Aligner:
         """The stretches that decide the open runs and candidates, one per reference and region."""
         return [self._stretch(run) for run in self._looked_at()]
 
+    def recordings(self) -> dict[str, float]:
+        """The references whose whole frames are wanted beside the stretches, and how long they are: those of spotted
+        runs, and those that are to be sought.
+        """
+        names = [run.reference_id for run in self._runs if run.spot is not None] + list(self._to_seek())
+        durations_s = {name: self._duration_s(name) for name in names}
+        return {name: duration_s for name, duration_s in durations_s.items() if duration_s is not None}
+
+    def _to_seek(self) -> dict[str, float]:
+        """The references to be sought in by frames, and since when."""
+        inside_s = (self._window_s - self._hop_s) / 2
+        found: dict[str, float] = {}
+        for run in self._runs:
+            if run.spot is not None and run.state is not MatchState.CONFIRMED:
+                found[run.reference_id] = run.spot.first_s
+        if len(found) >= _MOST_SOUGHT or any(self._goes_on(run) for run in self._runs):
+            return found
+        for reference_id, start_s in self._suspicion.pointed_at().items():
+            long_s = self._now_s + self._window_s - start_s
+            duration_s = self._duration_s(reference_id) or np.inf
+            if self._is_fresh(reference_id) and long_s >= LEAST_HEARD_S and duration_s <= _LONGEST_PLACED_S:
+                found.setdefault(reference_id, start_s + inside_s)
+        return dict(list(found.items())[:_MOST_SOUGHT])
+
+    def _is_fresh(self, reference_id: str) -> bool:
+        return self._now_s - self._sought_s.get(reference_id, -np.inf) >= _SPOT_S
+
+    def _goes_on(self, run: Run) -> bool:
+        return run.state is MatchState.CONFIRMED and self._now_s - run.last_s < 1.5 * self._hop_s
+
+    def _seek(self, heard: Spectrogram, recordings: Mapping[str, Recording]) -> None:
+        """Where what was heard stands out in a recording that windows point at, that is suspected from now on."""
+        for reference_id, start_s in self._to_seek().items():
+            if (recording := recordings.get(reference_id)) is None:
+                continue
+            self._sought_s[reference_id] = self._now_s
+            spotted = [run for run in self._runs if run.reference_id == reference_id and run.spot is not None]
+            since_s = max(start_s, self._gap_end_s, self._told_until_s(reference_id))
+            spot = recording.spot(heard, first_s=since_s, last_s=self._now_s + self._window_s)
+            near = [] if spot is None else [run for run in self._runs if self._is_at(run, reference_id, spot.line)]
+            for run in spotted:
+                if run.state is not MatchState.CONFIRMED and run not in near:
+                    run.spot, run.spotted = None, 0
+            if spot is None or spot.nats <= 0.0:
+                continue
+            if not near and not self._suspicion.is_pointed_at(reference_id, spot.line.origin_s):
+                continue
+            self._take_spot(spot, reference_id, near)
+
+    def _is_at(self, run: Run, reference_id: str, line: Line) -> bool:
+        off_s = abs(run.line.reference_at(self._now_s) - line.reference_at(self._now_s))
+        return run.reference_id == reference_id and run.reading == 0 and off_s <= self._hop_s
+
+    def _take_spot(self, spot: Spot, reference_id: str, near: Sequence[Run]) -> None:
+        told = [run for run in near if run.state is not None]
+        run = next(iter([*told, *near]), None)
+        if run is None:
+            run = Run(
+                reference_id=reference_id,
+                line=spot.line,
+                born_s=self._now_s,
+                since_s=self._told_until_s(reference_id),
+                first_s=self._now_s,
+                last_s=self._now_s,
+            )
+            self._runs.append(run)
+        run.spotted += 1
+        if run.spot is not None and run.spot.deviations > spot.deviations:
+            return  # the airing may be over by now
+        if not run.is_spotted and run.state is not MatchState.CONFIRMED and run.belief_nats >= spot.nats:
+            return  # its windows say more
+        if run.state is None or run.spot is not None:
+            run.line = spot.line
+        run.spot = spot
+
     def _looked_at(self) -> list[Run]:
         """The runs that the newest window is of interest to."""
         told = {run.reference_id for run in self._runs if run.state is not None}
         # While a confirmed airing goes on, whatever else is suspected sounds beside it or not at all.
-        followed = any(
-            run.state is MatchState.CONFIRMED and self._now_s - run.last_s < 1.5 * self._hop_s for run in self._runs
-        )
+        followed = any(self._goes_on(run) for run in self._runs)
         return [
             run
             for run in self._runs
@@ -251,7 +330,7 @@ class Aligner:
         """Whether a candidate's next windows can wait, after its second: little speaks for it, or it is `beside` a
         match that is followed. Without one none waits of a reference that was `told` of.
         """
-        if self._now_s - run.born_s < 1.5 * self._hop_s:
+        if run.spot is not None or self._now_s - run.born_s < 1.5 * self._hop_s:
             return False
         if not beside and (told or run.evidence_nats >= _DULL_NATS):
             return False
@@ -267,7 +346,7 @@ class Aligner:
             end_s=end_s,
             since_s=max(run.since_s, self._now_s - self._look_back_s(run)),
             reading=run.reading,
-            pictured=run.state is not None or run.evidence_nats >= _DULL_NATS,
+            pictured=run.state is not None or run.spot is not None or run.evidence_nats >= _DULL_NATS,
         )
 
     def _look_back_s(self, run: Run) -> float:
@@ -284,8 +363,18 @@ class Aligner:
         now_s = run.line.reference_at(self._now_s)
         return max(now_s - reach_s - self._window_s, 0.0), max(now_s + 2 * self._window_s, 0.0)
 
-    def advance(self, planes: Mapping[Stretch, Plane | None]) -> list[MatchEvent]:
-        """Score what is suspected with the planes of the stretches wanted; returns what happened, in order."""
+    def advance(
+        self,
+        planes: Mapping[Stretch, Plane | None],
+        heard: Spectrogram | None = None,
+        recordings: Mapping[str, Recording] | None = None,
+    ) -> list[MatchEvent]:
+        """Score what is suspected with the planes of the stretches wanted, and with the frames of the look-back and of
+        the `recordings` asked for; returns what happened, in order.
+        """
+        recordings = recordings or {}
+        if heard is not None:
+            self._seek(heard, recordings)
         fitted: list[tuple[Run, Fit | None]] = []
         for run in self._looked_at():
             stretch = self._stretch(run)
@@ -308,7 +397,11 @@ class Aligner:
                 told = self._match(run)
                 run.known_start = (told.start_s, told.reference_start_s)
             run.settle(first_s)
-            run.follow(fit, unexplained(run, fit, sounding))
+            nats = unexplained(run, fit, sounding)
+            if run.spot is not None and run.is_spotted and heard is not None and run.reference_id in recordings:
+                nats = self._with_frames(run.spot, fit, nats, heard, recordings[run.reference_id])
+                run.frame_nats = 0.0
+            run.follow(fit, nats)
             if self._is_doubtful(run):
                 run.look(self._window_s, self._pitch_ratio(run))
             if self._sounds(run) and all(run is not other for other, _ in sounding):
@@ -417,22 +510,35 @@ class Aligner:
             tempi = np.append(_tempi(most), run.line.tempo_ratio)
         # Of lines that are equally good the first is taken: the one nearest to the run's.
         tempi = tempi[np.argsort(np.abs(tempi - run.line.tempo_ratio), kind="stable")]
-        shifted_s = pivot_reference_s + _SHIFTS_HOPS * self._hop_s
+        shifts = _SHIFTS_HOPS
+        if run.is_spotted:
+            # Frames know the line better than windows that are like anything.
+            tempi, shifts = np.array([run.line.tempo_ratio]), np.zeros(1)
+        shifted_s = pivot_reference_s + shifts * self._hop_s
         rival = self._rivals.similarity
-        return fit_line(
+        fit = fit_line(
             plane,
             origins_s=(pivot_s - shifted_s / tempi[:, np.newaxis]).ravel(),
-            tempo_ratios=tempi.repeat(len(_SHIFTS_HOPS)),
+            tempo_ratios=tempi.repeat(len(shifts)),
             rivals=np.array([rival(run.reference_id, run.reading, start) for start in plane.window_starts_s.tolist()]),
             calibration=self._calibration,
             window_weight=self._weight,
             settled_until_s=run.settled_until_s,
             most_tempo_ratio=most,
         )
+        return replace(fit, line=run.line) if run.is_spotted else fit
+
+    def _with_frames(self, spot: Spot, fit: Fit, nats: Floats, heard: Spectrogram, recording: Recording) -> Floats:
+        """What windows and the frames in their middles say of a spotted line."""
+        lag_s = (self._window_s - self._hop_s) / 2
+        correlations = recording.follow(heard, fit.line, fit.window_starts_s, lag_s=lag_s, span_s=self._hop_s)
+        # What another run explains, or was told of already, stays so.
+        free = (nats == fit.nats) & (fit.nats != 0.0)
+        return np.where(free, spot.weigh(nats, correlations, hop_s=self._hop_s), nats)
 
     def _is_doubtful(self, run: Run) -> bool:
         """Whether a run is not believed yet, and would be told of if its frames said all they can."""
-        if run.state is MatchState.CONFIRMED or run.known_start is not None:
+        if run.is_spotted or run.state is MatchState.CONFIRMED or run.known_start is not None:
             return False
         return run.window_nats + min(run.window_nats, MOST_FRAME_NATS) >= self.options.provisional_nats
 
@@ -501,7 +607,7 @@ class Aligner:
 
     def _is_placeable(self, run: Run) -> bool:
         duration_s = self._duration_s(run.reference_id)
-        told = run.state is not None and not run.interrupted
+        told = run.state is not None and not run.interrupted and not run.is_spotted
         return told and duration_s is not None and duration_s <= _LONGEST_PLACED_S
 
     def _is_due(self, run: Run) -> bool:

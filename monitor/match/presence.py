@@ -14,18 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.match.changes import AROUND_S, Flat, between, changes, is_heard, sharpened
 from monitor.match.line import Line
-from monitor.types import ABSENT, BANDS, HIGHEST_BAND_HZ, LEVELS_PER_NEPER, LOWEST_BAND_HZ, Levels, Spectrogram
+from monitor.types import Spectrogram
 
 Floats = NDArray[np.float64]
-Flat = NDArray[np.float32]
 
-#: Nepers of power (50 dB) below its loudest band, and (60 dB) below that of the second around it, that count.
-_FRAME_FLOOR, _AROUND_FLOOR = 11.5, 14.0
-#: Seconds to either side over which a band's mean is taken.
-_AROUND_S = 0.5
-#: Of the mean of all bands of a frame, its loudness, so much is taken away: what an airing shares with others is beat.
-_LOUDNESS = 0.5
 #: Two recordings of the same kit and tempo reach so much identity, hardly anything else does; two of nothing in common
 #: stay under so little, an airing deep under noise seldom.
 _ALIKE, _STRANGE = 0.4, 0.2
@@ -37,8 +31,6 @@ _SHORT_S = 4.0
 _ONE_CHORD_S = 2.0
 #: What is heard so clearly, for so long, has nearly as much identity as agreement, or it is kin.
 _CLEAR, _LEAST_KIN_S, _KIN_SHARE = 0.6, 2.5, 0.65
-#: A band is put beside so many on either side.
-_BANDS_AROUND = 3
 #: A line that windows have found is so far off at most; over its whole length it turns by so much, and by so much of
 #: that length.
 _OFF_S, _TURN_S, _TURN_RATIO = 0.32, 0.3, 0.02
@@ -135,7 +127,7 @@ def presence(
     stream = _cut(stream, first_s - around_s, last_s + around_s)
     if not len(stream.levels):
         return None
-    reach_s = _OFF_S + _TURN_S + 2 * _AROUND_S
+    reach_s = _OFF_S + _TURN_S + 2 * AROUND_S
     start_s, end_s = (
         line.reference_at(time_s) for time_s in (stream.start_s, stream.start_s + stream.step_s * len(stream.levels))
     )
@@ -143,19 +135,19 @@ def presence(
     if len(reference.levels) < 2:
         return None
     times_s: Floats = stream.start_s + stream.step_s * np.arange(len(stream.levels), dtype=np.float64)
-    inside = (times_s >= first_s) & (times_s <= last_s) & _is_heard(stream)
+    inside = (times_s >= first_s) & (times_s <= last_s) & is_heard(stream)
     if np.count_nonzero(inside) * stream.step_s < _LEAST_INSIDE_S:
         return None
-    heard = _changes(stream, pitch_ratio)
-    known = _changes(reference, 1.0)
-    known[~_is_heard(reference)] = np.nan
+    heard = changes(stream, pitch_ratio)
+    known = changes(reference, 1.0)
+    known[~is_heard(reference)] = np.nan
     first_s, last_s = times_s[inside][[0, -1]].tolist()
     middle_s, length_s = (first_s + last_s) / 2, max(last_s - first_s, 2.0)
 
     def along(off_s: float, turn_s: float, which: NDArray[np.intp] | slice) -> Flat:
         times = times_s[which]
         reference_s = line.tempo_ratio * (times - line.origin_s) + off_s + (times - middle_s) * (turn_s / length_s)
-        return _at(known, (reference_s - reference.start_s) / reference.step_s)
+        return between(known, (reference_s - reference.start_s) / reference.step_s)
 
     # So many frames, spread over the airing, say as well as all where its line is.
     some = np.flatnonzero(inside)[:: max(1, np.count_nonzero(inside) // _FRAMES_TO_FIT)]
@@ -172,7 +164,7 @@ def presence(
     there = along(off_s, turn_s, slice(None))
     norms = np.sqrt(np.sum(heard**2, axis=1) * np.sum(there**2, axis=1)) + _SMALL
     correlations = np.sum(heard * there, axis=1) / norms
-    correlations[~_is_heard(stream)] = np.nan
+    correlations[~is_heard(stream)] = np.nan
     tempo_ratio = line.tempo_ratio + turn_s / length_s
     reference_s = line.reference_at(middle_s) + off_s
     return Presence(
@@ -180,7 +172,7 @@ def presence(
         correlations=correlations.astype(np.float64),
         line=Line(origin_s=middle_s - reference_s / tempo_ratio, tempo_ratio=tempo_ratio),
         agreement=_agreement(heard[inside], there[inside]),
-        identity=_agreement(_sharpened(heard[inside]), _sharpened(there[inside])),
+        identity=_agreement(sharpened(heard[inside]), sharpened(there[inside])),
         inside_s=float(np.count_nonzero(inside)) * stream.step_s,
     )
 
@@ -194,63 +186,6 @@ def _cut(spectrogram: Spectrogram, start_s: float, end_s: float) -> Spectrogram:
     return Spectrogram(
         start_s=spectrogram.start_s + first * step_s, step_s=step_s, levels=spectrogram.levels[first:last]
     )
-
-
-def _sharpened(changes: Flat) -> Flat:
-    """Each band less the mean of those around it."""
-    sums = np.zeros((len(changes), BANDS + 1), dtype=np.float32)
-    np.cumsum(changes, axis=1, out=sums[:, 1:])
-    bands = np.arange(BANDS)
-    low, high = np.maximum(bands - _BANDS_AROUND, 0), np.minimum(bands + _BANDS_AROUND + 1, BANDS)
-    return np.asarray(changes - (sums[:, high] - sums[:, low]) / (high - low).astype(np.float32))
-
-
-def _is_heard(spectrogram: Spectrogram) -> NDArray[np.bool_]:
-    return np.asarray(spectrogram.levels[:, 0] != ABSENT)
-
-
-def _changes(spectrogram: Spectrogram, pitch_ratio: float) -> Flat:
-    """Nepers at the recording's pitch, less each band's mean over the second around; 0 where nothing was heard."""
-    heard, step_s = _is_heard(spectrogram), spectrogram.step_s
-    nepers = _transposed(spectrogram.levels, pitch_ratio) / np.float32(LEVELS_PER_NEPER)
-    peaks = nepers.max(axis=1, keepdims=True)
-    floor = np.maximum(peaks - _FRAME_FLOOR, _around(peaks, heard, 2 * _AROUND_S, step_s) - _AROUND_FLOOR)
-    nepers = np.maximum(nepers, floor)
-    changes = nepers - _around(nepers, heard, _AROUND_S, step_s)
-    changes -= np.float32(_LOUDNESS) * changes.mean(axis=1, keepdims=True)
-    changes[~heard] = 0.0
-    return np.asarray(changes, dtype=np.float32)
-
-
-def _transposed(levels: Levels, pitch_ratio: float) -> Flat:
-    """The levels (T, BANDS) as if the sound's pitch were `pitch_ratio` times lower; its edge bands stand in."""
-    if pitch_ratio == 1.0:
-        return levels.astype(np.float32)
-    spacing = math.log(HIGHEST_BAND_HZ / LOWEST_BAND_HZ) / (BANDS - 1)
-    bands = np.arange(BANDS) + math.log(pitch_ratio) / spacing
-    lower = np.clip(np.floor(bands).astype(int), 0, BANDS - 2)
-    part = np.clip(bands - lower, 0.0, 1.0).astype(np.float32)
-    return np.asarray(levels[:, lower] * (1 - part) + levels[:, lower + 1] * part, dtype=np.float32)
-
-
-def _around(values: Flat, heard: NDArray[np.bool_], to_either_side_s: float, step_s: float) -> Flat:
-    """The mean of the heard rows near each row."""
-    reach = round(to_either_side_s / step_s)
-    sums = np.zeros((len(values) + 1, values.shape[1] + 1))
-    np.cumsum(np.where(heard[:, np.newaxis], values, 0.0), axis=0, out=sums[1:, :-1])
-    np.cumsum(heard, out=sums[1:, -1])
-    rows = np.arange(len(values))
-    total = sums[np.minimum(rows + reach + 1, len(values))] - sums[np.maximum(rows - reach, 0)]
-    return np.asarray(total[:, :-1] / np.maximum(total[:, -1:], 1.0), dtype=np.float32)
-
-
-def _at(known: Flat, frames: Floats) -> Flat:
-    """The rows at fractional numbers; NaN where there are none."""
-    lower = np.clip(np.floor(frames).astype(int), 0, max(len(known) - 2, 0))
-    part = np.clip(frames - lower, 0.0, 1.0).astype(np.float32)[:, np.newaxis]
-    found = known[lower] * (1 - part) + known[np.minimum(lower + 1, len(known) - 1)] * part
-    found[(frames < -0.5) | (frames > len(known) - 0.5)] = np.nan
-    return np.asarray(found)
 
 
 def _agreement(heard: Flat, there: Flat) -> float:

@@ -12,6 +12,7 @@ from monitor.match.edge import place_edge
 from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, best_segment
 from monitor.match.presence import Presence, presence
 from monitor.match.score import Calibration, Likeness
+from monitor.match.spotting import Spot
 from monitor.types import Hit, Match, MatchState, Spectrogram
 
 #: Where a window's similarity crosses from "not yet" to "yes" as an airing slides into it: about this share of the
@@ -30,6 +31,8 @@ _FAR_TEMPO_NATS = 2.0
 _TRANSPOSED_NATS = 3.0
 #: Evidence of what was believed once is told in full.
 _BELIEVED = frozenset((MatchState.CONFIRMED, MatchState.ENDED))
+#: One pattern may be like a second of another piece: frames must find a candidate in its place so often in a row.
+_SPOTTED = 2
 #: A candidate with less is not yet worth a record of its windows.
 _WORTH_KEEPING_NATS = 1.0
 
@@ -85,6 +88,10 @@ class Run:
     pictures: tuple[Spectrogram, Spectrogram] | None = None
     #: Whether they were asked for.
     pictured: bool = False
+    #: What frames found in the whole recording where windows alone would not be believed.
+    spot: Spot | None = None
+    #: How often in a row frames found it there.
+    spotted: int = 0
     #: Whether some window is explained by a nearer version of the same piece.
     outshone: bool = False
     #: Windows up to here are settled: what they said is in the sums and is not asked again.
@@ -172,6 +179,11 @@ class Run:
     @property
     def _price_nats(self) -> float:
         return max(price_nats(self.line.tempo_ratio, self.reading), self.owed_nats)
+
+    @property
+    def is_spotted(self) -> bool:
+        """Whether what frames found in the whole recording is evidence."""
+        return self.spot is not None and (self.spotted >= _SPOTTED or self.state is not None)
 
     def similarity(self) -> float:
         """Mean similarity along the airing."""
@@ -261,9 +273,12 @@ class Run:
         if self.match_id is None or self.state is None:
             raise ValueError("a candidate is not a match")
         covered_s = COVERED_SHARE * window_s + hop_s / 2
-        first_s, last_s = self.extent(calibration)
+        first_s, last_s = (self.first_s, self.last_s) if self.is_spotted else self.extent(calibration)
         start_s = self._edge(first_s + window_s - covered_s, window_s, calibration, ending=False)
         end_s = self._edge(last_s + covered_s, window_s, calibration, ending=True)
+        if self.is_spotted:
+            # Here it is the frames in the middle of each window that were asked.
+            start_s, end_s = first_s + (window_s - hop_s) / 2, last_s + (window_s + hop_s) / 2
         line = self.line
         seen = self._seen(start_s, end_s, pitch_ratio)
         if seen is not None and seen.agreement >= _LEAST_AGREEMENT:

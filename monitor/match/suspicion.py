@@ -1,4 +1,6 @@
-"""Which hits may be the beginning of an airing: the latest of them, and what each says if nothing else is known."""
+"""Which hits may be the beginning of an airing: the latest of them, what each says if nothing else is known, and which
+recordings they point at one after another, even if none of them says anything.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,10 @@ from monitor.types import Hit, Neighbour
 
 #: Hits so far back can still start a candidate.
 _MEMORY_S = 10.0
+#: So many of the windows of so long that have a recording's right second among their neighbours point at it.
+_POINTING_WINDOWS, _POINTING_S = 4, 8.0
+#: Having found a place, so many of them must point there.
+_CONFIRMING_WINDOWS = 3
 
 
 class Suspicion:
@@ -22,6 +28,9 @@ class Suspicion:
         self._rivals, self._calibration, self._hop_s = rivals, calibration, hop_s
         #: The latest hits, oldest first, by reference and reading.
         self._hits: dict[tuple[str, int], deque[Hit]] = {}
+        #: When windows pointed at a recording, by the origin that they point at, in half hops.
+        self._pointed: dict[str, dict[int, deque[float]]] = {}
+        self._pointed_now: list[tuple[str, int]] = []
 
     def hear(self, start_s: float, neighbours: Sequence[Neighbour]) -> list[tuple[Hit, float]]:
         """Take a window's neighbours, which the rivals know of. Returns its hits and the nats of each alone.
@@ -39,8 +48,11 @@ class Suspicion:
             )
             for neighbour in neighbours
         ]
+        self._pointed_now = []
         for hit in hits:
             self._hits.setdefault((hit.reference_id, hit.reading), deque()).append(hit)
+            if hit.reading == 0:
+                self._point(hit)
         hits.sort(key=lambda hit: -hit.similarity)
         return list(zip(hits, self._alone(hits), strict=True))
 
@@ -53,9 +65,26 @@ class Suspicion:
                 return True
         return False
 
+    def pointed_at(self) -> dict[str, float]:
+        """The recordings at which the latest window and enough before it point, at their own tempo and pitch, with the
+        start of the first such window; those that most windows point at come first.
+        """
+        found: dict[str, list[float]] = {}
+        for reference_id, number in self._pointed_now:
+            windows = self._windows(reference_id, number)
+            if len(windows) >= max(_POINTING_WINDOWS, len(found.get(reference_id, ()))):
+                found[reference_id] = windows
+        return {name: found[name][0] for name in sorted(found, key=lambda name: -len(found[name]))}
+
+    def is_pointed_at(self, reference_id: str, origin_s: float) -> bool:
+        """Whether windows point at a recording that began at `origin_s`."""
+        return len(self._windows(reference_id, self._number(origin_s))) >= _CONFIRMING_WINDOWS
+
     def forget(self) -> None:
         """No hit so far starts anything: what comes lies on another clock."""
         self._hits.clear()
+        self._pointed.clear()
+        self._pointed_now = []
 
     def _forget_until(self, until_s: float) -> None:
         for key, hits in list(self._hits.items()):
@@ -63,6 +92,28 @@ class Suspicion:
                 hits.popleft()
             if not hits:
                 del self._hits[key]
+        since_s = until_s + _MEMORY_S - _POINTING_S
+        for name, origins in list(self._pointed.items()):
+            for number, starts_s in list(origins.items()):
+                while starts_s and starts_s[0] < since_s:
+                    starts_s.popleft()
+                if not starts_s:
+                    del origins[number]
+            if not origins:
+                del self._pointed[name]
+
+    def _point(self, hit: Hit) -> None:
+        number = self._number(hit.window_start_s - hit.reference_start_s)
+        self._pointed.setdefault(hit.reference_id, {}).setdefault(number, deque()).append(hit.window_start_s)
+        self._pointed_now.append((hit.reference_id, number))
+
+    def _number(self, origin_s: float) -> int:
+        return round(2 * origin_s / self._hop_s)
+
+    def _windows(self, reference_id: str, number: int) -> list[float]:
+        """Starts of the windows that point at about that origin, ascending."""
+        origins = self._pointed.get(reference_id, {})
+        return sorted({start_s for beside in (-1, 0, 1) for start_s in origins.get(number + beside, ())})
 
     def _alone(self, hits: Sequence[Hit]) -> list[float]:
         if not hits:

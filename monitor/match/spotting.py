@@ -1,0 +1,175 @@
+"""Airings so deep under other sound that their windows are like anything: sought by frames in a whole recording.
+
+Windows that mean little one by one still point at one second after another of one recording. Then what was heard is
+correlated, frame by frame, with all of that recording (a matched filter: North, "An analysis of the factors which
+determine signal/noise discrimination", 1943). An airing is believed where the one place that stands out of all others
+is the place that windows point at. How far it stands out is counted in what the other places of the same recording
+scatter by (as scores of speakers are normalised by impostors': Auckenthaler et al., 2000): slow chords, loops and
+drums are like themselves everywhere and stand out nowhere.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.match.changes import Flat, Floats, between, changes, is_heard, sharpened
+from monitor.match.line import Line
+from monitor.types import Spectrogram
+
+#: Of all places of a recording the best one stands out by so many deviations by chance; each further one is worth so
+#: many nats, and all of them at most so many.
+_CHANCE_DEVIATIONS = 3.0
+_NATS_PER_DEVIATION = 3.0
+MOST_SPOT_NATS = 15.0
+#: Fewer seconds heard do not stand out, and so many seconds of other places say what is usual.
+LEAST_HEARD_S = 2.5
+_LEAST_ELSEWHERE_S = 15.0
+#: Frames are alike for so long to either side of the true place.
+_BESIDE_S = 1.0
+#: The deviation of frames that have nothing in common, for one second; a calm recording scatters by no less.
+_LEAST_DEVIATION = 0.07
+#: What is exceeded by chance in so many places, and by how many deviations of a bell: the larger of these says how
+#: wide a distribution with long tails is.
+_TAILS = ((0.995, 2.58), (0.99, 2.33), (0.97, 1.88))
+#: Each frame weighs as much as the others, but for those that are far quieter than the usual one for so long: of one
+#: note that dies away the attack would be all that is compared.
+_EVEN_S, _LEAST_POWER = 0.5, 0.1
+#: Quieter seconds of the recording than this share of its energy are not divided by their own.
+_LEAST_ENERGY = 0.1
+#: No half second says more than so many times its share.
+_MOST_SHARES = 2.0
+#: A spotted line is off by at most so much as time goes by.
+_DRIFTS_S = np.arange(-2, 3) * 0.032
+_SMALL = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spot:
+    """Where in a recording what was heard stands out."""
+
+    line: Line
+    #: The stream's seconds that were compared.
+    first_s: float
+    last_s: float
+    #: Of the frames there, at once.
+    correlation: float
+    #: How far that is above all other places.
+    deviations: float
+
+    @property
+    def nats(self) -> float:
+        """The evidence that the recording is on air, if windows point there too."""
+        return min((self.deviations - _CHANCE_DEVIATIONS) * _NATS_PER_DEVIATION, MOST_SPOT_NATS)
+
+    def weigh(self, nats: Floats, correlations: Floats, *, hop_s: float) -> Floats:
+        """What windows say, (W,), by themselves and by the correlations of their frames, of which each says its share:
+        as many nats for the recording where it is what it was at the spot as against it where it is nothing.
+        """
+        share = self.nats * hop_s / (self.last_s - self.first_s)
+        half = self.correlation / 2
+        said = share * np.clip((correlations - half) / half, -_MOST_SHARES, _MOST_SHARES)
+        said = np.where(np.isnan(correlations), nats, said)
+        return np.asarray(np.where(nats > 0.0, np.maximum(nats, said), said))
+
+
+class Recording:
+    """A reference's changes, worked out once for as often as it is asked for."""
+
+    def __init__(self, picture: Spectrogram) -> None:
+        self.start_s, self.step_s = picture.start_s, picture.step_s
+        self.changes = _evened(picture)
+        self._energy = np.concatenate([[0.0], np.cumsum(np.sum(self.changes**2, axis=1, dtype=np.float64))])
+
+    def spot(self, stream: Spectrogram, *, first_s: float, last_s: float) -> Spot | None:
+        """The place that what was heard from `first_s` to `last_s` is most like, at the recording's tempo and pitch.
+
+        None where too little was heard, or the recording is too short to say what is usual.
+        """
+        first, last = (math.ceil((edge_s - stream.start_s) / self.step_s - 1e-6) for edge_s in (first_s, last_s))
+        first = max(first, 0)
+        count, step_s = min(last, len(stream.levels)) - first, self.step_s
+        if count <= 0 or np.count_nonzero(is_heard(stream)[first : first + count]) * step_s < LEAST_HEARD_S:
+            return None
+        heard = _evened(stream)[first : first + count]
+        places, found = self._correlated(heard)
+        best = int(np.argmax(found))
+        elsewhere = np.sort(found[np.abs(places - places[best]) * step_s > _BESIDE_S])
+        if len(elsewhere) * step_s < _LEAST_ELSEWHERE_S:
+            return None
+        middle = float(elsewhere[len(elsewhere) // 2])
+        tails = [(float(elsewhere[int(share * len(elsewhere))]) - middle) / wide for share, wide in _TAILS]
+        deviation = max(*tails, float(elsewhere.std()), _LEAST_DEVIATION / math.sqrt(count * step_s))
+        at = places[best] + _between_peaks(found, best)
+        started_s = stream.start_s + first * step_s
+        return Spot(
+            line=Line(origin_s=started_s - (self.start_s + at * step_s), tempo_ratio=1.0),
+            first_s=started_s,
+            last_s=started_s + count * step_s,
+            correlation=float(found[best]),
+            deviations=(float(found[best]) - middle) / deviation,
+        )
+
+    def _correlated(self, heard: Flat) -> tuple[Floats, Floats]:
+        """Where the first frame heard would lie, in frames of the recording, and the correlation there.
+
+        Half of what was heard may lie before the recording's beginning or beyond its end.
+        """
+        count, length = len(heard), len(self.changes)
+        size = 1 << (count + length - 1).bit_length()
+        product = np.fft.rfft(self.changes, size, axis=0) * np.conj(np.fft.rfft(heard, size, axis=0))
+        sums = np.fft.irfft(product.sum(axis=1), size)
+        places = np.arange(-(count // 2), max(length - count // 2, 1 - count // 2))
+        energy = self._energy[np.clip(places + count, 0, length)] - self._energy[np.clip(places, 0, length)]
+        usual = self._energy[-1] / max(length, 1) * count
+        norms = np.sqrt(float(np.sum(heard**2)) * np.maximum(energy, _LEAST_ENERGY * usual)) + _SMALL
+        return places.astype(np.float64), sums[places % size] / norms
+
+    def follow(self, stream: Spectrogram, line: Line, starts_s: Floats, *, lag_s: float, span_s: float) -> Floats:
+        """How far the recording goes on along a line: the correlation, (W,), of the `span_s` that begin `lag_s` after
+        each of these times; NaN where nothing was heard or the recording has no such second.
+        """
+        heard = _evened(stream)
+        times_s = stream.start_s + stream.step_s * np.arange(len(heard))
+        frames = round(span_s / stream.step_s)
+        firsts = np.rint((starts_s + lag_s - stream.start_s) / stream.step_s).astype(int)
+        rows = firsts[:, np.newaxis] + np.arange(frames)
+        inside = (rows >= 0) & (rows < len(heard))
+        rows = np.clip(rows, 0, len(heard) - 1)
+        heard[~is_heard(stream)] = np.nan
+
+        def along(drift_s: float) -> Floats:
+            reference_s = line.tempo_ratio * (times_s - line.origin_s) + drift_s
+            there = between(self.changes, np.asarray((reference_s - self.start_s) / self.step_s))
+            one, other = np.where(inside[..., np.newaxis], heard[rows], np.nan), there[rows]
+            both = ~np.isnan(one[..., 0]) & ~np.isnan(other[..., 0])
+            one, other = np.where(both[..., np.newaxis], one, 0.0), np.where(both[..., np.newaxis], other, 0.0)
+            norms = np.sqrt(np.sum(one**2, axis=(1, 2)) * np.sum(other**2, axis=(1, 2))) + _SMALL
+            found = np.sum(one * other, axis=(1, 2)) / norms
+            return np.asarray(np.where(both.any(axis=1), found, np.nan), dtype=np.float64)
+
+        return max((along(drift_s) for drift_s in _DRIFTS_S.tolist()), key=lambda found: float(np.nansum(found)))
+
+
+def _evened(picture: Spectrogram) -> Flat:
+    """The sharpened changes, each frame as strong as the others."""
+    found = sharpened(changes(picture, 1.0))
+    power: Floats = np.sum(found**2, axis=1, dtype=np.float64)
+    reach = round(_EVEN_S / picture.step_s)
+    sums = np.concatenate([[0.0], np.cumsum(power)])
+    rows = np.arange(len(power))
+    first, last = np.maximum(rows - reach, 0), np.minimum(rows + reach + 1, len(power))
+    around = (sums[last] - sums[first]) / (last - first)
+    usual = float(power.mean()) if len(power) else 0.0
+    return np.asarray(found / np.sqrt(around + _LEAST_POWER * usual + _SMALL)[:, np.newaxis], dtype=np.float32)
+
+
+def _between_peaks(found: Floats, best: int) -> float:
+    """Where between its neighbours a peak lies, by the parabola through the three."""
+    if not 0 < best < len(found) - 1:
+        return 0.0
+    before, here, after = found[best - 1 : best + 2].tolist()
+    bend = before - 2 * here + after
+    return 0.5 * (before - after) / bend if bend < 0 else 0.0
