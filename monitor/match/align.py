@@ -14,7 +14,7 @@ from uuid import UUID
 import numpy as np
 
 from monitor.match.explained import unexplained
-from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, Plane, fit_line
+from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, Plane, best_segment, fit_line
 from monitor.match.placement import better_line
 from monitor.match.presence import MOST_FRAME_NATS
 from monitor.match.rivals import Rivals
@@ -244,7 +244,7 @@ class Aligner:
         """The references whose whole frames are wanted beside the stretches, and how long they are: those of spotted
         runs, and those that are to be sought.
         """
-        names = [run.reference_id for run in self._runs if run.spot is not None] + list(self._to_seek())
+        names = [run.reference_id for run in self._runs if run.sightings] + list(self._to_seek())
         durations_s = {name: self._duration_s(name) for name in names}
         return {name: duration_s for name, duration_s in durations_s.items() if duration_s is not None}
 
@@ -253,8 +253,8 @@ class Aligner:
         inside_s = (self._window_s - self._hop_s) / 2
         found: dict[str, float] = {}
         for run in self._runs:
-            if run.spot is not None and run.state is not MatchState.CONFIRMED:
-                found[run.reference_id] = run.spot.first_s
+            if run.sightings and run.state is not MatchState.CONFIRMED:
+                found[run.reference_id] = run.sightings[0].first_s
         if len(found) >= _MOST_SOUGHT or any(self._goes_on(run) for run in self._runs):
             return found
         for reference_id, start_s in self._suspicion.pointed_at().items():
@@ -276,13 +276,13 @@ class Aligner:
             if (recording := recordings.get(reference_id)) is None:
                 continue
             self._sought_s[reference_id] = self._now_s
-            spotted = [run for run in self._runs if run.reference_id == reference_id and run.spot is not None]
+            sighted = [run for run in self._runs if run.reference_id == reference_id and run.sightings]
             since_s = max(start_s, self._gap_end_s, self._told_until_s(reference_id))
             spot = recording.spot(heard, first_s=since_s, last_s=self._now_s + self._window_s)
             near = [] if spot is None else [run for run in self._runs if self._is_at(run, reference_id, spot.line)]
-            for run in spotted:
+            for run in sighted:
                 if run.state is not MatchState.CONFIRMED and run not in near:
-                    run.spot, run.spotted = None, 0
+                    run.lose_sight()
             if spot is None or spot.nats <= 0.0:
                 continue
             if not near and not self._suspicion.is_pointed_at(reference_id, spot.line.origin_s):
@@ -306,14 +306,7 @@ class Aligner:
                 last_s=self._now_s,
             )
             self._runs.append(run)
-        run.spotted += 1
-        if run.spot is not None and run.spot.deviations > spot.deviations:
-            return  # the airing may be over by now
-        if not run.is_spotted and run.state is not MatchState.CONFIRMED and run.belief_nats >= spot.nats:
-            return  # its windows say more
-        if run.state is None or run.spot is not None:
-            run.line = spot.line
-        run.spot = spot
+        run.sight(spot)
 
     def _looked_at(self) -> list[Run]:
         """The runs that the newest window is of interest to."""
@@ -330,7 +323,7 @@ class Aligner:
         """Whether a candidate's next windows can wait, after its second: little speaks for it, or it is `beside` a
         match that is followed. Without one none waits of a reference that was `told` of.
         """
-        if run.spot is not None or self._now_s - run.born_s < 1.5 * self._hop_s:
+        if run.sightings or self._now_s - run.born_s < 1.5 * self._hop_s:
             return False
         if not beside and (told or run.evidence_nats >= _DULL_NATS):
             return False
@@ -398,9 +391,9 @@ class Aligner:
                 run.known_start = (told.start_s, told.reference_start_s)
             run.settle(first_s)
             nats = unexplained(run, fit, sounding)
-            if run.spot is not None and run.is_spotted and heard is not None and run.reference_id in recordings:
+            if run.spot is not None and heard is not None and run.reference_id in recordings:
+                run.plain_nats, run.frame_nats = run.settled_nats + best_segment(nats).evidence_nats, 0.0
                 nats = self._with_frames(run.spot, fit, nats, heard, recordings[run.reference_id])
-                run.frame_nats = 0.0
             run.follow(fit, nats)
             if self._is_doubtful(run):
                 run.look(self._window_s, self._pitch_ratio(run))
@@ -511,8 +504,7 @@ class Aligner:
         # Of lines that are equally good the first is taken: the one nearest to the run's.
         tempi = tempi[np.argsort(np.abs(tempi - run.line.tempo_ratio), kind="stable")]
         shifts = _SHIFTS_HOPS
-        if run.is_spotted:
-            # Frames know the line better than windows that are like anything.
+        if run.is_led_by_frames:
             tempi, shifts = np.array([run.line.tempo_ratio]), np.zeros(1)
         shifted_s = pivot_reference_s + shifts * self._hop_s
         rival = self._rivals.similarity
@@ -526,7 +518,7 @@ class Aligner:
             settled_until_s=run.settled_until_s,
             most_tempo_ratio=most,
         )
-        return replace(fit, line=run.line) if run.is_spotted else fit
+        return replace(fit, line=run.line) if run.is_led_by_frames else fit
 
     def _with_frames(self, spot: Spot, fit: Fit, nats: Floats, heard: Spectrogram, recording: Recording) -> Floats:
         """What windows and the frames in their middles say of a spotted line."""
@@ -538,7 +530,7 @@ class Aligner:
 
     def _is_doubtful(self, run: Run) -> bool:
         """Whether a run is not believed yet, and would be told of if its frames said all they can."""
-        if run.is_spotted or run.state is MatchState.CONFIRMED or run.known_start is not None:
+        if run.spot is not None or run.state is MatchState.CONFIRMED or run.known_start is not None:
             return False
         return run.window_nats + min(run.window_nats, MOST_FRAME_NATS) >= self.options.provisional_nats
 
@@ -607,7 +599,7 @@ class Aligner:
 
     def _is_placeable(self, run: Run) -> bool:
         duration_s = self._duration_s(run.reference_id)
-        told = run.state is not None and not run.interrupted and not run.is_spotted
+        told = run.state is not None and not run.interrupted and run.spot is None
         return told and duration_s is not None and duration_s <= _LONGEST_PLACED_S
 
     def _is_due(self, run: Run) -> bool:

@@ -31,8 +31,9 @@ _FAR_TEMPO_NATS = 2.0
 _TRANSPOSED_NATS = 3.0
 #: Evidence of what was believed once is told in full.
 _BELIEVED = frozenset((MatchState.CONFIRMED, MatchState.ENDED))
-#: One pattern may be like a second of another piece: frames must find a candidate in its place so often in a row.
-_SPOTTED = 2
+#: One pattern may be like a second of another piece: frames must find a recording in its place so often in a row, each
+#: time with so much more heard, and are asked of each window where they say so much.
+_SIGHTINGS, _NEWS_S, _LEAST_SPOT_NATS = 2, 1.0, 6.0
 #: A candidate with less is not yet worth a record of its windows.
 _WORTH_KEEPING_NATS = 1.0
 
@@ -88,10 +89,11 @@ class Run:
     pictures: tuple[Spectrogram, Spectrogram] | None = None
     #: Whether they were asked for.
     pictured: bool = False
-    #: What frames found in the whole recording where windows alone would not be believed.
-    spot: Spot | None = None
-    #: How often in a row frames found it there.
-    spotted: int = 0
+    #: Where frames found it in its whole recording, the clearest first, each with another second heard; up to when.
+    sightings: tuple[Spot, ...] = ()
+    sighted_until_s: float = -np.inf
+    #: What its windows say by themselves, where frames were asked of each.
+    plain_nats: float = 0.0
     #: Whether some window is explained by a nearer version of the same piece.
     outshone: bool = False
     #: Windows up to here are settled: what they said is in the sums and is not asked again.
@@ -164,6 +166,8 @@ class Run:
     def told_nats(self) -> float:
         """The evidence, as far as it can say anything."""
         free = self._price_nats == 0.0 or self.state in _BELIEVED
+        if self.spot is not None and self.state not in _BELIEVED:
+            return min(self.evidence_nats, max(self.plain_nats, self.spot.nats))
         return (self.evidence_nats if free else min(self.evidence_nats, self.ceiling_nats)) + self.frame_nats
 
     @property
@@ -181,9 +185,31 @@ class Run:
         return max(price_nats(self.line.tempo_ratio, self.reading), self.owed_nats)
 
     @property
-    def is_spotted(self) -> bool:
-        """Whether what frames found in the whole recording is evidence."""
-        return self.spot is not None and (self.spotted >= _SPOTTED or self.state is not None)
+    def spot(self) -> Spot | None:
+        """What frames found in the whole recording, if that is evidence beyond what windows say."""
+        if len(self.sightings) < _SIGHTINGS:
+            return None
+        spot = self.sightings[-1]
+        return spot if spot.nats >= _LEAST_SPOT_NATS or self.state is MatchState.CONFIRMED else None
+
+    @property
+    def is_led_by_frames(self) -> bool:
+        """Whether frames know the line better than windows that are like anything."""
+        hopeful = self.state is None and bool(self.sightings) and self.sightings[0].nats > self.evidence_nats
+        return hopeful or self.spot is not None
+
+    def sight(self, spot: Spot) -> None:
+        """Frames found the recording in its place; of all such times the second best is evidence."""
+        if spot.last_s < self.sighted_until_s + _NEWS_S:
+            return
+        self.sighted_until_s = spot.last_s
+        self.sightings = tuple(sorted([*self.sightings, spot], key=lambda one: -one.nats)[:_SIGHTINGS])
+        if self.state is None and self.is_led_by_frames:
+            self.line = self.sightings[0].line
+
+    def lose_sight(self) -> None:
+        """Frames found the recording elsewhere, or nowhere."""
+        self.sightings, self.sighted_until_s = (), -np.inf
 
     def similarity(self) -> float:
         """Mean similarity along the airing."""
@@ -273,10 +299,10 @@ class Run:
         if self.match_id is None or self.state is None:
             raise ValueError("a candidate is not a match")
         covered_s = COVERED_SHARE * window_s + hop_s / 2
-        first_s, last_s = (self.first_s, self.last_s) if self.is_spotted else self.extent(calibration)
+        first_s, last_s = (self.first_s, self.last_s) if self.spot is not None else self.extent(calibration)
         start_s = self._edge(first_s + window_s - covered_s, window_s, calibration, ending=False)
         end_s = self._edge(last_s + covered_s, window_s, calibration, ending=True)
-        if self.is_spotted:
+        if self.spot is not None:
             # Here it is the frames in the middle of each window that were asked.
             start_s, end_s = first_s + (window_s - hop_s) / 2, last_s + (window_s + hop_s) / 2
         line = self.line

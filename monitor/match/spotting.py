@@ -27,6 +27,8 @@ MOST_SPOT_NATS = 15.0
 #: Fewer seconds heard do not stand out, and so many seconds of other places say what is usual.
 LEAST_HEARD_S = 2.5
 _LEAST_ELSEWHERE_S = 15.0
+#: Of less than this each second says a part: pieces on one synthesiser share a pattern of a few notes.
+_ENOUGH_S = 4.5
 #: Frames are alike for so long to either side of the true place.
 _BESIDE_S = 1.0
 #: The deviation of frames that have nothing in common, for one second; a calm recording scatters by no less.
@@ -39,8 +41,6 @@ _TAILS = ((0.995, 2.58), (0.99, 2.33), (0.97, 1.88))
 _EVEN_S, _LEAST_POWER = 0.5, 0.1
 #: Quieter seconds of the recording than this share of its energy are not divided by their own.
 _LEAST_ENERGY = 0.1
-#: No half second says more than so many times its share.
-_MOST_SHARES = 2.0
 #: A spotted line is off by at most so much as time goes by.
 _DRIFTS_S = np.arange(-2, 3) * 0.032
 _SMALL = 1e-3
@@ -62,15 +62,16 @@ class Spot:
     @property
     def nats(self) -> float:
         """The evidence that the recording is on air, if windows point there too."""
-        return min((self.deviations - _CHANCE_DEVIATIONS) * _NATS_PER_DEVIATION, MOST_SPOT_NATS)
+        enough = min((self.last_s - self.first_s) / _ENOUGH_S, 1.0)
+        return min((self.deviations - _CHANCE_DEVIATIONS) * _NATS_PER_DEVIATION * enough, MOST_SPOT_NATS)
 
     def weigh(self, nats: Floats, correlations: Floats, *, hop_s: float) -> Floats:
         """What windows say, (W,), by themselves and by the correlations of their frames, of which each says its share:
-        as many nats for the recording where it is what it was at the spot as against it where it is nothing.
+        as many nats for the recording where it is what it was at the spot, or more, as against it where it is nothing.
         """
         share = self.nats * hop_s / (self.last_s - self.first_s)
         half = self.correlation / 2
-        said = share * np.clip((correlations - half) / half, -_MOST_SHARES, _MOST_SHARES)
+        said = share * np.clip((correlations - half) / half, -1.0, 1.0)
         said = np.where(np.isnan(correlations), nats, said)
         return np.asarray(np.where(nats > 0.0, np.maximum(nats, said), said))
 
@@ -102,7 +103,7 @@ class Recording:
         middle = float(elsewhere[len(elsewhere) // 2])
         tails = [(float(elsewhere[int(share * len(elsewhere))]) - middle) / wide for share, wide in _TAILS]
         deviation = max(*tails, float(elsewhere.std()), _LEAST_DEVIATION / math.sqrt(count * step_s))
-        at = places[best] + _between_peaks(found, best)
+        at = float(places[best]) + _between_peaks(found, best)
         started_s = stream.start_s + first * step_s
         return Spot(
             line=Line(origin_s=started_s - (self.start_s + at * step_s), tempo_ratio=1.0),

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from monitor.match.line import Line
+from monitor.match.spotting import MOST_SPOT_NATS, Recording, Spot
+from monitor.types import ABSENT, BANDS, Spectrogram
+from tests.unit.match.pictures import STEP_S, at, mixed, picture, sound
+
+PIECE, OTHER = sound(120.0, 1), sound(120.0, 2)
+BELIEVED_DEVIATIONS = 5.0
+
+
+def drowned(db: float, length_s: float) -> Spectrogram:
+    """The piece from its 40th second on, at 5 s of a stream that plays the other so much louder all the time."""
+    stream = OTHER[: round(30 / STEP_S)].copy()
+    there = at(stream, 5.0, 5.0 + length_s)
+    first = at(PIECE, 40.0, 41.0).start
+    stream[there] = mixed(PIECE[first : first + there.stop - there.start], stream[there], db)
+    return picture(stream)
+
+
+@pytest.mark.parametrize(("db", "length_s"), [(0.0, 4.0), (6.0, 6.0), (9.0, 12.0)])
+def test_a_drowned_airing_stands_out_where_it_is(db, length_s):
+    spot = Recording(picture(PIECE)).spot(drowned(db, length_s), first_s=5.0, last_s=5.0 + length_s)
+    assert spot.line.reference_at(8.0) == pytest.approx(43.0, abs=STEP_S / 2)
+    assert spot.line.tempo_ratio == 1.0
+    assert spot.deviations > BELIEVED_DEVIATIONS
+    assert spot.nats > 6.0
+
+
+def test_another_piece_stands_out_nowhere():
+    recording = Recording(picture(PIECE))
+    spots = [
+        recording.spot(picture(sound(12.0, seed)), first_s=first_s, last_s=first_s + length_s)
+        for seed in range(10, 30)
+        for first_s, length_s in ((1.0, 3.0), (1.0, 6.0), (2.0, 10.0))
+    ]
+    assert max(spot.deviations for spot in spots) < BELIEVED_DEVIATIONS
+
+
+def test_what_is_alike_everywhere_stands_out_nowhere():
+    bar = sound(2.048, 3)
+    loop = picture(np.tile(bar, (40, 1)))
+    spot = Recording(loop).spot(picture(np.tile(bar, (8, 1))), first_s=2.0, last_s=10.0)
+    assert spot.correlation > 0.9
+    assert spot.nats < 0.0
+
+
+def test_of_two_notes_that_die_away_only_the_attack_is_alike():
+    def note(seed: int, length_s: float) -> np.ndarray:
+        fall = np.exp(-np.arange(round(length_s / STEP_S)) * STEP_S * 4)[:, np.newaxis]
+        return 12.0 + 8.0 * fall * (1 + np.arange(BANDS) / BANDS) + 0.3 * (sound(length_s, seed) - 12.0)
+
+    notes = np.concatenate([note(seed, 6.0) for seed in range(20)])
+    spot = Recording(picture(notes)).spot(picture(note(30, 6.0)), first_s=0.0, last_s=6.0)
+    assert spot.deviations < BELIEVED_DEVIATIONS
+
+
+def test_too_little_heard_or_too_short_a_recording_says_nothing():
+    stream = drowned(0.0, 10.0)
+    recording = Recording(picture(PIECE))
+    assert recording.spot(stream, first_s=6.0, last_s=8.0) is None
+    assert recording.spot(stream, first_s=40.0, last_s=50.0) is None
+    assert Recording(picture(PIECE[at(PIECE, 40.0, 55.0)])).spot(stream, first_s=5.0, last_s=15.0) is None
+    assert Recording(picture(PIECE[:2])).spot(stream, first_s=5.0, last_s=15.0) is None
+    unheard = Spectrogram(start_s=STEP_S, step_s=STEP_S, levels=np.full((300, BANDS), ABSENT, dtype=np.uint8))
+    assert recording.spot(unheard, first_s=5.0, last_s=15.0) is None
+
+
+def test_an_airing_may_begin_before_its_recording_was_heard_and_outlast_it():
+    recording = Recording(picture(PIECE[at(PIECE, 42.0, 100.0)]))
+    spot = recording.spot(drowned(0.0, 10.0), first_s=5.0, last_s=15.0)
+    assert spot.line.reference_at(8.0) == pytest.approx(1.0, abs=STEP_S / 2)
+
+
+def test_a_spotted_airing_is_followed_to_its_end_even_if_its_line_drifts():
+    recording, starts_s = Recording(picture(PIECE)), np.arange(0.0, 24.0, 0.5)
+    for drift_s in (0.0, 0.05):
+        line = Line(origin_s=-35.0 + drift_s, tempo_ratio=1.0)
+        found = recording.follow(drowned(3.0, 12.0), line, starts_s, lag_s=0.0, span_s=0.5)
+        on_air = (starts_s >= 5.0) & (starts_s + 0.5 <= 17.0)
+        off_air = (starts_s + 0.5 <= 5.0) | (starts_s >= 17.0)
+        assert found[on_air].mean() > 0.4
+        assert abs(found[off_air].mean()) < 0.1
+
+
+def test_what_was_not_heard_or_is_not_in_the_recording_is_not_followed():
+    levels = drowned(3.0, 12.0).levels.copy()
+    levels[at(levels, 10.0, 10.6)] = ABSENT
+    stream = Spectrogram(start_s=STEP_S, step_s=STEP_S, levels=levels)
+    ends = Recording(picture(PIECE[: round(50 / STEP_S)]))
+    starts_s = np.array([-1.0, 8.0, 10.05, 16.0, 40.0])
+    found = ends.follow(stream, Line(origin_s=-35.0, tempo_ratio=1.0), starts_s, lag_s=0.0, span_s=0.5)
+    assert np.isnan(found).tolist() == [True, False, True, True, True]
+
+
+def spot(deviations: float, *, correlation: float = 0.4) -> Spot:
+    line = Line(origin_s=0.0, tempo_ratio=1.0)
+    return Spot(line=line, first_s=10.0, last_s=15.0, correlation=correlation, deviations=deviations)
+
+
+def test_evidence_is_what_chance_does_not_reach():
+    assert [spot(deviations).nats for deviations in (2.0, 3.0, 5.0, 6.0)] == [-3.0, 0.0, 6.0, 9.0]
+    assert spot(30.0).nats == MOST_SPOT_NATS
+
+
+def test_each_half_second_says_its_share_for_and_against():
+    nothing = np.zeros(4)
+    said = spot(6.0).weigh(nothing, np.array([0.4, 0.0, 0.2, np.nan]), hop_s=0.5)
+    assert said == pytest.approx([0.9, -0.9, 0.0, 0.0])
+    assert spot(6.0).weigh(nothing, np.array([1.0, -1.0, 0.4, 0.4]), hop_s=0.5)[:2] == pytest.approx([1.8, -1.8])
+    # What windows say for it by themselves stays.
+    assert spot(6.0).weigh(np.array([2.0, 2.0, -1.0, 0.5]), np.array([0.4, 0.0, 0.4, 0.4]), hop_s=0.5) == pytest.approx(
+        [2.0, 2.0, 0.9, 0.9]
+    )
