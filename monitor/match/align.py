@@ -20,7 +20,8 @@ from monitor.match.presence import MOST_FRAME_NATS
 from monitor.match.rivals import Rivals
 from monitor.match.run import COVERED_SHARE, Run, price_nats
 from monitor.match.score import Calibration, Likeness
-from monitor.match.spotting import LEAST_HEARD_S, Recording, Spot
+from monitor.match.seeking import Seeking
+from monitor.match.spotting import Recording
 from monitor.match.suspicion import Suspicion
 from monitor.types import Hit, Match, MatchEvent, MatchState, Neighbour, Spectrogram
 
@@ -46,9 +47,6 @@ _CANDIDATE_LOOK_BACK_S = 14.0
 #: looked at every so many windows only.
 _DULL_NATS = 1.0
 _DULL_WINDOWS = 3
-#: A recording that windows point at is sought in so often, and no more recordings than so many in one window.
-_SPOT_S = 1.0
-_MOST_SOUGHT = 2
 #: What was not believed when an earlier life ended is short of it by at least so much.
 _UNSURE_NATS = 0.5
 #: What a match is again that an interruption of listening had ended.
@@ -114,8 +112,7 @@ class Aligner:
         self._runs: list[Run] = []
         self._rivals = Rivals(look_back_s=options.look_back_s)
         self._suspicion = Suspicion(rivals=self._rivals, calibration=calibration, hop_s=hop_s)
-        #: When each recording was last sought by its frames.
-        self._sought_s: dict[str, float] = {}
+        self._seeking = Seeking(suspicion=self._suspicion, duration_s=duration_s, window_s=window_s, hop_s=hop_s)
         self._now_s = -np.inf
         #: The latest window that was heard, be it by an earlier life.
         self._latest_s = -np.inf
@@ -241,78 +238,19 @@ class Aligner:
         return [self._stretch(run) for run in self._looked_at()]
 
     def recordings(self) -> dict[str, float]:
-        """The references whose whole frames are wanted beside the stretches, and how long they are: those of spotted
-        runs, and those that are to be sought.
-        """
-        names = [run.reference_id for run in self._runs if run.sightings] + list(self._to_seek())
-        durations_s = {name: self._duration_s(name) for name in names}
-        return {name: duration_s for name, duration_s in durations_s.items() if duration_s is not None}
+        """The references whose whole frames are wanted beside the stretches, and how long they are."""
+        return self._seeking.wanted(self._runs, self._now_s, busy=self._is_busy())
 
-    def _to_seek(self) -> dict[str, float]:
-        """The references to be sought in by frames, and since when."""
-        inside_s = (self._window_s - self._hop_s) / 2
-        found: dict[str, float] = {}
-        for run in self._runs:
-            if run.sightings and run.state is not MatchState.CONFIRMED:
-                found[run.reference_id] = run.sightings[0].first_s
-        if len(found) >= _MOST_SOUGHT or any(self._goes_on(run) for run in self._runs):
-            return found
-        for reference_id, start_s in self._suspicion.pointed_at().items():
-            long_s = self._now_s + self._window_s - start_s
-            duration_s = self._duration_s(reference_id) or np.inf
-            if self._is_fresh(reference_id) and long_s >= LEAST_HEARD_S and duration_s <= _LONGEST_PLACED_S:
-                found.setdefault(reference_id, start_s + inside_s)
-        return dict(list(found.items())[:_MOST_SOUGHT])
-
-    def _is_fresh(self, reference_id: str) -> bool:
-        return self._now_s - self._sought_s.get(reference_id, -np.inf) >= _SPOT_S
-
-    def _goes_on(self, run: Run) -> bool:
-        return run.state is MatchState.CONFIRMED and self._now_s - run.last_s < 1.5 * self._hop_s
-
-    def _seek(self, heard: Spectrogram, recordings: Mapping[str, Recording]) -> None:
-        """Where what was heard stands out in a recording that windows point at, that is suspected from now on."""
-        for reference_id, start_s in self._to_seek().items():
-            if (recording := recordings.get(reference_id)) is None:
-                continue
-            self._sought_s[reference_id] = self._now_s
-            sighted = [run for run in self._runs if run.reference_id == reference_id and run.sightings]
-            since_s = max(start_s, self._gap_end_s, self._told_until_s(reference_id))
-            spot = recording.spot(heard, first_s=since_s, last_s=self._now_s + self._window_s)
-            near = [] if spot is None else [run for run in self._runs if self._is_at(run, reference_id, spot.line)]
-            for run in sighted:
-                if run.state is not MatchState.CONFIRMED and run not in near:
-                    run.lose_sight()
-            if spot is None or spot.nats <= 0.0:
-                continue
-            if not near and not self._suspicion.is_pointed_at(reference_id, spot.line.origin_s):
-                continue
-            self._take_spot(spot, reference_id, near)
-
-    def _is_at(self, run: Run, reference_id: str, line: Line) -> bool:
-        off_s = abs(run.line.reference_at(self._now_s) - line.reference_at(self._now_s))
-        return run.reference_id == reference_id and run.reading == 0 and off_s <= self._hop_s
-
-    def _take_spot(self, spot: Spot, reference_id: str, near: Sequence[Run]) -> None:
-        told = [run for run in near if run.state is not None]
-        run = next(iter([*told, *near]), None)
-        if run is None:
-            run = Run(
-                reference_id=reference_id,
-                line=spot.line,
-                born_s=self._now_s,
-                since_s=self._told_until_s(reference_id),
-                first_s=self._now_s,
-                last_s=self._now_s,
-            )
-            self._runs.append(run)
-        run.sight(spot)
+    def _is_busy(self) -> bool:
+        """Whether a confirmed airing goes on: whatever else is suspected sounds beside it or not at all."""
+        return any(
+            run.state is MatchState.CONFIRMED and self._now_s - run.last_s < 1.5 * self._hop_s for run in self._runs
+        )
 
     def _looked_at(self) -> list[Run]:
         """The runs that the newest window is of interest to."""
         told = {run.reference_id for run in self._runs if run.state is not None}
-        # While a confirmed airing goes on, whatever else is suspected sounds beside it or not at all.
-        followed = any(self._goes_on(run) for run in self._runs)
+        followed = self._is_busy()
         return [
             run
             for run in self._runs
@@ -367,7 +305,14 @@ class Aligner:
         """
         recordings = recordings or {}
         if heard is not None:
-            self._seek(heard, recordings)
+            self._runs += self._seeking.seek(
+                self._runs,
+                self._now_s,
+                heard,
+                recordings,
+                busy=self._is_busy(),
+                since_s=lambda name: max(self._gap_end_s, self._told_until_s(name)),
+            )
         fitted: list[tuple[Run, Fit | None]] = []
         for run in self._looked_at():
             stretch = self._stretch(run)
@@ -393,7 +338,7 @@ class Aligner:
             nats = unexplained(run, fit, sounding)
             if run.spot is not None and heard is not None and run.reference_id in recordings:
                 run.plain_nats, run.frame_nats = run.settled_nats + best_segment(nats).evidence_nats, 0.0
-                nats = self._with_frames(run.spot, fit, nats, heard, recordings[run.reference_id])
+                nats = self._seeking.weighed(run.spot, fit, nats, heard, recordings[run.reference_id])
             run.follow(fit, nats)
             if self._is_doubtful(run):
                 run.look(self._window_s, self._pitch_ratio(run))
@@ -443,6 +388,7 @@ class Aligner:
         self._suspicion.forget()
         self._runs = [run for run in self._runs if run.state is not None]
         for run in self._runs:
+            run.lose_sight()
             run.settle(until_s)
             if run.known_start is None and run.first_s <= run.settled_until_s:
                 told = self._match(run)
@@ -520,14 +466,6 @@ class Aligner:
         )
         return replace(fit, line=run.line) if run.is_led_by_frames else fit
 
-    def _with_frames(self, spot: Spot, fit: Fit, nats: Floats, heard: Spectrogram, recording: Recording) -> Floats:
-        """What windows and the frames in their middles say of a spotted line."""
-        lag_s = (self._window_s - self._hop_s) / 2
-        correlations = recording.follow(heard, fit.line, fit.window_starts_s, lag_s=lag_s, span_s=self._hop_s)
-        # What another run explains, or was told of already, stays so.
-        free = (nats == fit.nats) & (fit.nats != 0.0)
-        return np.where(free, spot.weigh(nats, correlations, hop_s=self._hop_s), nats)
-
     def _is_doubtful(self, run: Run) -> bool:
         """Whether a run is not believed yet, and would be told of if its frames said all they can."""
         if run.spot is not None or run.state is MatchState.CONFIRMED or run.known_start is not None:
@@ -594,6 +532,7 @@ class Aligner:
         run.reading, run.line, run.last_s = candidate.reading, candidate.line, candidate.last_s
         run.recent = {start: value for start, value in candidate.recent.items() if start > run.settled_until_s}
         run.ceiling_nats = max(run.ceiling_nats, candidate.ceiling_nats)
+        run.sightings, run.sighted_until_s = candidate.sightings, candidate.sighted_until_s
         run.evidence_nats = run.settled_nats + sum(nats for nats, _ in run.recent.values() if nats > 0)
         self._runs.remove(candidate)
 

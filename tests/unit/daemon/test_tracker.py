@@ -7,7 +7,7 @@ import pytest
 
 from monitor.daemon.tracker import StretchCache, Tracker, joined
 from monitor.errors import UnreachableError
-from monitor.types import ABSENT, BANDS, MatchState, Neighbour, Spectrogram
+from monitor.types import ABSENT, BANDS, MatchEvent, MatchState, Neighbour, Spectrogram
 from tests.unit.match.simulation import (
     DIMENSION,
     REFERENCE_HOP_S,
@@ -174,3 +174,70 @@ async def test_the_aligner_gets_frames_of_what_it_doubts_and_an_airing_ends_wher
     assert (last.match.start_s, last.match.end_s) == (pytest.approx(10.0, abs=0.1), pytest.approx(25.2, abs=0.1))
     assert last.match.origin_s == pytest.approx(5.0, abs=0.02)
     assert {name for name, _, _ in reader.calls} <= {"piece-1"}
+
+
+class Bed(Reader):
+    """Three recordings whose frames rise and fall by chance, and a stream that plays one of them under somebody's talk:
+    from 10 to 25 s, from its 5th second on.
+    """
+
+    STEP_S = 0.0625
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.simulated = Catalog({f"piece-{n}": Recording(seed=n, duration_s=60.0) for n in range(3)})
+        dice = np.random.default_rng(5)
+        self.pieces = {name: dice.integers(20, 80, (960, BANDS), dtype=np.uint8) for name in self.simulated.recordings}
+        self.talk = dice.integers(20, 80, (960, BANDS), dtype=np.uint8)
+        self.levels = self.talk.copy()
+        self.levels[160:400] = np.maximum(self.talk[160:400], self.pieces["piece-1"][80:320])
+
+    async def stretch(self, reference_id, start_s, end_s):
+        starts = self.simulated.starts[reference_id]
+        inside = (starts >= start_s) & (starts < end_s)
+        return starts[inside], self.simulated.vectors[reference_id][inside]
+
+    async def spectrogram(self, reference_id, start_s, end_s):
+        levels = self.pieces[reference_id]
+        return Spectrogram(start_s=self.STEP_S, step_s=self.STEP_S, levels=levels) if start_s < 60 else None
+
+    async def heard(self, levels: np.ndarray | None, *gains: tuple[float, float, float]) -> list[MatchEvent]:
+        """The last event of each match, where windows hear the airing from and to a second with such a gain."""
+        listener = Listener(self.simulated, duration_s=lambda name: self.simulated.recordings[name].duration_s)
+        tracker = Tracker(
+            aligner=listener.aligner,
+            stretches=StretchCache(self),
+            dimension=DIMENSION,
+            reference_hop_s=REFERENCE_HOP_S,
+        )
+        airings = [
+            Airing("piece-1", start_s=from_s, reference_start_s=from_s - 5.0, length_s=to_s - from_s, gain=gain)
+            for from_s, to_s, gain in gains or [(10.0, 25.0, 1.0)]
+        ]
+        events = []
+        for start_s, vector in windows(self.simulated, airings, until_s=45.0, noise=4.0, seed=1):
+            first = round(start_s / self.STEP_S)
+            part = None if levels is None else levels[first : first + 31]
+            events += await tracker.step(start_s, vector[np.newaxis], self.simulated.search(vector, 10), part)
+        return rows(events)
+
+
+async def test_an_airing_that_windows_hardly_know_is_found_by_frames_and_followed_to_its_end():
+    bed = Bed()
+    assert await bed.heard(None) == []
+    assert await bed.heard(bed.talk) == []
+    (last,) = await bed.heard(bed.levels)
+    assert last.match.reference_id == "piece-1"
+    assert last.match.state is MatchState.ENDED
+    assert last.match.evidence_nats > 9.0
+    assert (last.match.start_s, last.match.end_s) == (pytest.approx(10.0, abs=1.0), pytest.approx(25.0, abs=1.0))
+    assert last.match.origin_s == pytest.approx(5.0, abs=0.05)
+
+
+async def test_a_match_that_somebody_begins_to_talk_over_goes_on():
+    bed = Bed()
+    clear_until_18_s = (10.0, 18.0, 12.0), (18.0, 25.0, 1.0)
+    (without,) = await bed.heard(None, *clear_until_18_s)
+    assert without.match.end_s == pytest.approx(18.0, abs=1.5)
+    (last,) = await bed.heard(bed.levels, *clear_until_18_s)
+    assert (last.match.start_s, last.match.end_s) == (pytest.approx(10.0, abs=0.5), pytest.approx(25.0, abs=0.5))

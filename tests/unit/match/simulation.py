@@ -3,7 +3,7 @@ are, and unlike all else. The search is brute force; nothing of the product is f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -103,6 +103,7 @@ class Listener:
         epoch_s: float = 0.0,
         k: int = 10,
         calibration: Calibration = CALIBRATION,
+        duration_s: Callable[[str], float | None] = lambda _reference_id: None,
     ) -> None:
         self.catalog, self.epoch_s, self.k = catalog, epoch_s, k
         numbers = iter(range(10_000))
@@ -115,6 +116,7 @@ class Listener:
             calibration=calibration,
             options=options,
             new_id=lambda time_s: uuid7(time_s, next(numbers)),
+            duration_s=duration_s,
         )
         self._ring: list[tuple[float, np.ndarray]] = []
         self.events: list[MatchEvent] = []

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from monitor.match.line import Line
+from monitor.match.run import Run
 from monitor.match.spotting import MOST_SPOT_NATS, Recording, Spot
-from monitor.types import ABSENT, BANDS, Spectrogram
+from monitor.types import ABSENT, BANDS, MatchState, Spectrogram
 from tests.unit.match.pictures import STEP_S, at, mixed, picture, sound
 
 PIECE, OTHER = sound(120.0, 1), sound(120.0, 2)
@@ -96,22 +97,62 @@ def test_what_was_not_heard_or_is_not_in_the_recording_is_not_followed():
     assert np.isnan(found).tolist() == [True, False, True, True, True]
 
 
-def spot(deviations: float, *, correlation: float = 0.4) -> Spot:
-    line = Line(origin_s=0.0, tempo_ratio=1.0)
-    return Spot(line=line, first_s=10.0, last_s=15.0, correlation=correlation, deviations=deviations)
+def spot(deviations: float, *, last_s: float = 15.0, origin_s: float = 0.0) -> Spot:
+    line = Line(origin_s=origin_s, tempo_ratio=1.0)
+    return Spot(line=line, first_s=10.0, last_s=last_s, correlation=0.4, deviations=deviations)
 
 
 def test_evidence_is_what_chance_does_not_reach():
     assert [spot(deviations).nats for deviations in (2.0, 3.0, 5.0, 6.0)] == [-3.0, 0.0, 6.0, 9.0]
     assert spot(30.0).nats == MOST_SPOT_NATS
+    assert spot(6.0, last_s=13.0).nats == pytest.approx(6.0)  # three seconds may be one pattern
 
 
 def test_each_half_second_says_its_share_for_and_against():
     nothing = np.zeros(4)
     said = spot(6.0).weigh(nothing, np.array([0.4, 0.0, 0.2, np.nan]), hop_s=0.5)
     assert said == pytest.approx([0.9, -0.9, 0.0, 0.0])
-    assert spot(6.0).weigh(nothing, np.array([1.0, -1.0, 0.4, 0.4]), hop_s=0.5)[:2] == pytest.approx([1.8, -1.8])
+    assert spot(6.0).weigh(nothing, np.array([1.0, -1.0, 0.4, 0.4]), hop_s=0.5)[:2] == pytest.approx([0.9, -0.9])
     # What windows say for it by themselves stays.
     assert spot(6.0).weigh(np.array([2.0, 2.0, -1.0, 0.5]), np.array([0.4, 0.0, 0.4, 0.4]), hop_s=0.5) == pytest.approx(
         [2.0, 2.0, 0.9, 0.9]
     )
+
+
+def candidate(**told: object) -> Run:
+    line = Line(origin_s=0.3, tempo_ratio=1.0)
+    return Run(reference_id="bed", line=line, born_s=10.0, first_s=10.0, last_s=14.0, evidence_nats=14.0, **told)
+
+
+def test_frames_must_find_a_recording_twice_and_the_less_clear_time_counts():
+    run = candidate()
+    run.sight(spot(9.0))
+    run.sight(spot(8.0, last_s=15.5))  # nearly the same seconds once more
+    assert run.spot is None
+    run.sight(spot(5.5, last_s=16.0, origin_s=0.1))
+    assert run.spot == spot(5.5, last_s=16.0, origin_s=0.1)
+    run.sight(spot(7.0, last_s=17.0))
+    assert run.spot == spot(7.0, last_s=17.0)
+    assert run.told_nats == 12.0  # of a candidate its windows and frames together say no more than one of them
+    run.plain_nats = 13.0
+    assert run.told_nats == 13.0
+    run.lose_sight()
+    assert run.spot is None
+    run.sight(spot(9.0, last_s=18.0))
+    assert run.spot is None
+
+
+def test_frames_lead_a_line_where_windows_say_less():
+    led, leading = candidate(), candidate()
+    led.evidence_nats, leading.evidence_nats = 1.0, 20.0
+    for run in (led, leading):
+        run.sight(spot(7.0))
+    assert (led.line.origin_s, leading.line.origin_s) == (0.0, 0.3)
+
+
+def test_faint_frames_are_evidence_only_of_a_match_that_is_believed():
+    for state, evidence in ((None, False), (MatchState.PROVISIONAL, False), (MatchState.CONFIRMED, True)):
+        run = candidate(state=state)
+        run.sight(spot(4.5))
+        run.sight(spot(4.5, last_s=16.0))
+        assert (run.spot is not None) is evidence

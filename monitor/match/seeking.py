@@ -1,0 +1,106 @@
+"""When frames are asked where in a whole recording they are: where windows point at one, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from monitor.match.line import Fit, Floats, Line
+from monitor.match.run import Run
+from monitor.match.spotting import LEAST_HEARD_S, Recording, Spot
+from monitor.match.suspicion import Suspicion
+from monitor.types import MatchState, Spectrogram
+
+#: A recording is sought in so often, no more recordings than so many with one window, and none longer than this.
+_AGAIN_S = 1.0
+_MOST_SOUGHT = 2
+_LONGEST_SOUGHT_S = 1800.0
+
+
+class Seeking:
+    """The recordings of one stream that are sought in by their frames."""
+
+    def __init__(
+        self, *, suspicion: Suspicion, duration_s: Callable[[str], float | None], window_s: float, hop_s: float
+    ) -> None:
+        self._suspicion, self._duration_s = suspicion, duration_s
+        self._window_s, self._hop_s = window_s, hop_s
+        #: Frames are asked of the middle of each window, which begins so long after it.
+        self._lag_s = (window_s - hop_s) / 2
+        #: When each recording was last sought in.
+        self._sought_s: dict[str, float] = {}
+
+    def wanted(self, runs: Sequence[Run], now_s: float, *, busy: bool) -> dict[str, float]:
+        """The references whose whole frames are wanted, and how long they are: those of runs that frames have found,
+        and those to be sought in. While the stream is `busy` with a match that goes on nothing else is.
+        """
+        names = [run.reference_id for run in runs if run.sightings] + list(self._due(runs, now_s, busy=busy))
+        durations_s = {name: self._duration_s(name) for name in names}
+        return {name: duration_s for name, duration_s in durations_s.items() if duration_s is not None}
+
+    def _due(self, runs: Sequence[Run], now_s: float, *, busy: bool) -> dict[str, float]:
+        """The references to be sought in, and since when."""
+        due = {
+            run.reference_id: run.sightings[0].first_s
+            for run in runs
+            if run.sightings and run.state is not MatchState.CONFIRMED
+        }
+        for reference_id, start_s in ({} if busy else self._suspicion.pointed_at()).items():
+            heard_s = now_s + self._window_s - start_s
+            if heard_s >= LEAST_HEARD_S and (self._duration_s(reference_id) or np.inf) <= _LONGEST_SOUGHT_S:
+                due.setdefault(reference_id, start_s + self._lag_s)
+        fresh = [name for name in due if now_s - self._sought_s.get(name, -np.inf) >= _AGAIN_S]
+        return {name: due[name] for name in fresh[:_MOST_SOUGHT]}
+
+    def seek(
+        self,
+        runs: Sequence[Run],
+        now_s: float,
+        heard: Spectrogram,
+        recordings: Mapping[str, Recording],
+        *,
+        busy: bool,
+        since_s: Callable[[str], float],
+    ) -> list[Run]:
+        """Where what was heard stands out in a recording that windows point at, that is suspected from now on.
+
+        Returns the candidates that are new. Of a reference nothing counts that was heard before `since_s` of it.
+        """
+        self._sought_s = {name: then_s for name, then_s in self._sought_s.items() if now_s - then_s < _AGAIN_S}
+        found: list[Run] = []
+        for reference_id, first_s in self._due(runs, now_s, busy=busy).items():
+            if (recording := recordings.get(reference_id)) is None:
+                continue
+            self._sought_s[reference_id] = now_s
+            spot = recording.spot(heard, first_s=max(first_s, since_s(reference_id)), last_s=now_s + self._window_s)
+            own = [run for run in runs if run.reference_id == reference_id]
+            near = [] if spot is None else [run for run in own if self._is_at(run, spot.line, now_s)]
+            for run in own:
+                if run.state is not MatchState.CONFIRMED and run not in near:
+                    run.lose_sight()
+            if spot is None or spot.nats <= 0.0:
+                continue
+            if not near and self._suspicion.is_pointed_at(reference_id, spot.line.origin_s):
+                near = [self._candidate(reference_id, spot, now_s, since_s(reference_id))]
+                found += near
+            for run in sorted(near, key=lambda run: run.state is None)[:1]:
+                run.sight(spot)
+        return found
+
+    def _is_at(self, run: Run, line: Line, now_s: float) -> bool:
+        off_s = abs(run.line.reference_at(now_s) - line.reference_at(now_s))
+        return run.reading == 0 and off_s <= self._hop_s
+
+    @staticmethod
+    def _candidate(reference_id: str, spot: Spot, now_s: float, since_s: float) -> Run:
+        return Run(
+            reference_id=reference_id, line=spot.line, born_s=now_s, since_s=since_s, first_s=now_s, last_s=now_s
+        )
+
+    def weighed(self, spot: Spot, fit: Fit, nats: Floats, heard: Spectrogram, recording: Recording) -> Floats:
+        """What windows, and the frames in their middles, say along a line that frames have found, (W,)."""
+        correlations = recording.follow(heard, fit.line, fit.window_starts_s, lag_s=self._lag_s, span_s=self._hop_s)
+        # What another run explains, or was told of already, stays so.
+        free = (nats == fit.nats) & (fit.nats != 0.0)
+        return np.where(free, spot.weigh(nats, correlations, hop_s=self._hop_s), nats)
