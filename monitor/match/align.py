@@ -414,8 +414,8 @@ class Aligner:
             return
         candidates = [run for run in self._runs if run.state is None]
         if len(candidates) >= _MOST_CANDIDATES:
-            weakest = min(candidates, key=lambda run: run.evidence_nats)
-            if weakest.evidence_nats > nats * self._weight:
+            weakest = min(candidates, key=lambda run: run.promise_nats)
+            if weakest.promise_nats > nats * self._weight:
                 return
             self._runs.remove(weakest)
         self._runs.append(

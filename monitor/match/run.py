@@ -193,9 +193,14 @@ class Run:
         return spot if spot.nats >= _LEAST_SPOT_NATS or self.state is MatchState.CONFIRMED else None
 
     @property
+    def promise_nats(self) -> float:
+        """The evidence, or what frames have seen once and may see again."""
+        return max(self.evidence_nats, *(one.nats for one in self.sightings[:1]), 0.0)
+
+    @property
     def is_led_by_frames(self) -> bool:
         """Whether frames know the line better than windows that are like anything."""
-        hopeful = self.state is None and bool(self.sightings) and self.sightings[0].nats > self.evidence_nats
+        hopeful = self.state is None and self.promise_nats > self.evidence_nats
         return hopeful or self.spot is not None
 
     def sight(self, spot: Spot) -> None:

@@ -1,7 +1,7 @@
 """How far frames tell a recording from another, and where an airing ends: printed, on music that nothing was chosen on.
 
 Nothing is learned from it: levels are compared as they are. What is printed is what the constants of
-`monitor.match.presence` stand on, beside the rendered tunes of `benchmarks.false_alarms`.
+`monitor.match.presence` and `monitor.match.spotting` stand on, beside the rendered tunes of `benchmarks.false_alarms`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from monitor.embed import fingerprint
 from monitor.embed.spectrogram import Spectrograph
 from monitor.match.line import Line
 from monitor.match.presence import Presence, presence
+from monitor.match.spotting import Recording, Spot
 from monitor.training.conditions import conditions
 from monitor.training.corpus import SAMPLE_RATE_HZ, Corpus, Item
 from monitor.training.degrade import beds
@@ -23,6 +24,8 @@ from monitor.types import Samples, Spectrogram
 _QUERIES = 150
 _QUERY_S, _MARGIN_S = 5.0, 0.3
 _WRONG_PLACES = 10
+#: A place in a whole recording is the right one within so much.
+_RIGHT_S = 0.2
 #: An airing of so long before its end, and what follows.
 _INSIDE_S, _OUTSIDE_S = 12.0, 8.0
 _LEVEL, _QUIETEST = 0.1, 1e-3
@@ -36,30 +39,41 @@ def measure_frames(corpus: Corpus, models: Path, *, seed: int, threads: int, say
     laid = beds(corpus, development=False, seed=seed + 6)
     items = [item for item in corpus.select(kind="music", development=False) if item.samples > 40 * SAMPLE_RATE_HZ]
     pictures = {item.path: _picture(spectrograph, corpus.floats(item)) for item in items}
+    recordings = {path: Recording(picture) for path, picture in pictures.items()}
     strangers: list[float] = []
+    strange_spots: list[float] = []
     for number, condition in enumerate(conditions(laid)):
         if condition.coded:
             continue
         dice = np.random.default_rng([seed, 6, number])
         drawn = [_draw(corpus, items, dice, 1.3 * _QUERY_S) for _ in range(_QUERIES)]
         heard = condition.degrade(np.stack([samples for _, _, samples in drawn]), dice)
-        found = []
+        found, spots = [], []
         for (item, start_s, _), samples in zip(drawn, heard, strict=True):
             picture = _picture(spectrograph, samples[: round(_QUERY_S * SAMPLE_RATE_HZ)])
+            if condition.rate == 1.0 and condition.reading == 0:
+                spots.append(_deviations(_spot(picture, recordings[item.path]), -start_s))
             ratio = embedder.pitch_ratios[condition.reading]
             if (seen := _seen(picture, pictures[item.path], start_s, condition.rate, ratio)) is not None:
                 found.append((seen.agreement, seen.identity))
             other = items[int(dice.integers(len(items)))]
             if other is not item:
                 strangers.append(max(_strange(picture, pictures[other.path], dice, ratio)))
+                strange_spots.append(_deviations(_spot(picture, recordings[other.path])))
         agreement, identity = np.array(found).T
         say(
             f"{condition.name:14} agreement p05 {np.quantile(agreement, 0.05):.2f}, p50 {np.median(agreement):.2f};"
             f" identity p05 {np.quantile(identity, 0.05):.2f}, p50 {np.median(identity):.2f}"
+            + (f"; deviations p25 {np.quantile(spots, 0.25):.1f}, p50 {np.median(spots):.1f}" if spots else "")
         )
     say(
         f"strangers, best of {_WRONG_PLACES} places, {len(strangers)}: identity p50 {np.median(strangers):.2f},"
         f" p99 {np.quantile(strangers, 0.99):.2f}, highest {max(strangers):.2f}"
+    )
+    say(
+        f"strangers, the best place of a whole recording, {len(strange_spots)}: deviations"
+        f" p50 {np.median(strange_spots):.1f}, p99 {np.quantile(strange_spots, 0.99):.1f},"
+        f" most {max(strange_spots):.1f}"
     )
 
     speech = laid.speech.numpy()
@@ -108,6 +122,16 @@ def _seen(heard: Spectrogram, there: Spectrogram, start_s: float, rate: float, r
     line = Line(origin_s=-start_s / rate, tempo_ratio=rate)
     last_s = heard.start_s + heard.step_s * len(heard.levels) - _MARGIN_S
     return presence(heard, there, line, pitch_ratio=ratio, first_s=_MARGIN_S, last_s=last_s)
+
+
+def _spot(heard: Spectrogram, there: Recording) -> Spot | None:
+    return there.spot(heard, first_s=_MARGIN_S, last_s=heard.start_s + heard.step_s * len(heard.levels))
+
+
+def _deviations(spot: Spot | None, origin_s: float | None = None) -> float:
+    """How far a place stands out; 0 of one that is not where the airing is."""
+    right = spot is not None and (origin_s is None or abs(spot.line.origin_s - origin_s) <= _RIGHT_S)
+    return spot.deviations if spot is not None and right else 0.0
 
 
 def _strange(heard: Spectrogram, there: Spectrogram, dice: np.random.Generator, ratio: float) -> list[float]:
