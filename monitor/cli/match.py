@@ -86,7 +86,7 @@ async def _match(args: argparse.Namespace) -> int:
             if args.csv:
                 rows.writerows(_row(file, match) for match in matches)
                 sys.stdout.flush()
-            elif not args.json:
+            elif not args.json and error is None:
                 _print(file, matches)
         timing = {name: round(value, 3) for name, value in asdict(twin.timing).items()}
     if args.json:

@@ -9,7 +9,9 @@ import json
 import numpy as np
 import pytest
 
+from monitor.demo import voice
 from monitor.demo.instruments import SAMPLE_RATE_HZ
+from monitor.evaluate.degrade import levelled
 
 from .conftest import write_wav
 
@@ -36,6 +38,22 @@ async def test_csv_holds_the_airing_and_nothing_else(loaded, clip):
     assert abs(tempo_ratio - 1) < 0.01 and score > 0.5
 
 
+async def test_a_bed_8_db_under_talk_is_found_and_talk_alone_is_not(loaded, pieces, tmp_path):
+    rate, rng = SAMPLE_RATE_HZ, np.random.default_rng(3)
+    talk = voice.babble(rng, 40.0)
+    bed = pieces["piece-1"][12 * rate : 32 * rate]
+    loud = levelled(talk, -18.0)
+    alone, both = tmp_path / "talk.wav", tmp_path / "both.wav"
+    write_wav(alone, loud)
+    loud[10 * rate : 30 * rate] += levelled(bed, -26.0)
+    write_wav(both, loud)
+    out, _ = await loaded.run("match", "--json", str(alone), str(both))
+    nothing, (match,) = (query["matches"] for query in json.loads(out)["queries"])
+    assert nothing == [] and match["reference_id"] == "piece-1"
+    assert abs(match["start_s"] - 10) <= 2.5 and abs(match["end_s"] - 30) <= 2.5
+    assert abs(match["reference_start_s"] - (match["start_s"] + 2)) <= 0.25
+
+
 async def test_json_says_where_the_time_went_and_what_was_bad(loaded, clip, tmp_path):
     bad = tmp_path / "text.mp3"
     bad.write_text("this is no sound")
@@ -60,5 +78,6 @@ async def test_search_names_the_most_similar_first(loaded, pieces, tmp_path):
 async def test_a_clip_shorter_than_a_window_is_refused_by_name(loaded, tmp_path):
     clip = tmp_path / "blip.wav"
     write_wav(clip, np.ones(SAMPLE_RATE_HZ // 2, dtype=np.float32) * 0.1)
-    _, error = await loaded.run("match", str(clip), expect=65)
+    out, error = await loaded.run("match", str(clip), expect=65)
     assert str(clip) in error and "shorter" in error
+    assert out == ""
