@@ -204,12 +204,19 @@ class Run:
         return hopeful or self.spot is not None
 
     def sight(self, spot: Spot) -> None:
-        """Frames found the recording in its place; of all such times the second best is evidence."""
+        """Frames found the recording in its place.
+
+        Of all such times the second best is evidence; of a match that is believed the latest, since what sounds with
+        it may be louder by now.
+        """
         if spot.last_s < self.sighted_until_s + _NEWS_S:
             return
         self.sighted_until_s = spot.last_s
+        if self.state is MatchState.CONFIRMED:
+            self.sightings = (*self.sightings[-1:], spot)
+            return
         self.sightings = tuple(sorted([*self.sightings, spot], key=lambda one: -one.nats)[:_SIGHTINGS])
-        if self.state is None and self.is_led_by_frames:
+        if self.is_led_by_frames and self.state is None:
             self.line = self.sightings[0].line
 
     def lose_sight(self) -> None:

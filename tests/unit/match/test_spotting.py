@@ -156,3 +156,10 @@ def test_faint_frames_are_evidence_only_of_a_match_that_is_believed():
         run.sight(spot(4.5))
         run.sight(spot(4.5, last_s=16.0))
         assert (run.spot is not None) is evidence
+
+
+def test_a_match_that_is_believed_is_followed_as_it_sounds_now():
+    run = candidate(state=MatchState.CONFIRMED)
+    for spotted in (spot(9.0), spot(8.0, last_s=16.0), spot(4.0, last_s=17.0)):
+        run.sight(spotted)
+    assert run.spot == spot(4.0, last_s=17.0)
