@@ -19,8 +19,8 @@ from monitor.types import ABSENT, BANDS, Levels, MatchEvent, Neighbour, Spectrog
 _PIECE_S = 240.0
 #: A spectrogram of so many seconds takes 120 kB.
 _MOST_PICTURES = 256
-#: The changes of four minutes of a recording take half a megabyte.
-_MOST_RECORDINGS = 24
+#: Four minutes of a recording take a megabyte and a half.
+_RECORDINGS_BYTES = 128 << 20
 #: No server repeats more than this: a stream so far behind itself had its clock set back.
 _SET_BACK_S = 120.0
 
@@ -43,6 +43,7 @@ class StretchCache:
         self._pieces: OrderedDict[tuple[str, int], tuple[NDArray[np.float64], Vectors]] = OrderedDict()
         self._pictures: OrderedDict[tuple[str, int], Spectrogram | None] = OrderedDict()
         self._recordings: OrderedDict[str, Recording | None] = OrderedDict()
+        self._recordings_bytes = 0
         self._size_bytes = 0
 
     async def stretch(self, reference_id: str, start_s: float, end_s: float) -> tuple[NDArray[np.float64], Vectors]:
@@ -70,15 +71,18 @@ class StretchCache:
         if reference_id not in self._recordings:
             picture = await self.spectrogram(reference_id, 0.0, duration_s)
             self._recordings[reference_id] = None if picture is None else Recording(picture)
+            self._recordings_bytes += _nbytes(self._recordings[reference_id])
         self._recordings.move_to_end(reference_id)
-        while len(self._recordings) > _MOST_RECORDINGS:
-            self._recordings.popitem(last=False)
+        while self._recordings_bytes > _RECORDINGS_BYTES and len(self._recordings) > 1:
+            _, recording = self._recordings.popitem(last=False)
+            self._recordings_bytes -= _nbytes(recording)
         return self._recordings[reference_id]
 
     def clear(self) -> None:
         """The catalog changed: what was read may be gone."""
         self._pieces.clear()
         self._recordings.clear()
+        self._recordings_bytes = 0
         self._pictures.clear()
         self._size_bytes = 0
 
@@ -105,6 +109,10 @@ class StretchCache:
         while len(self._pictures) > _MOST_PICTURES:
             self._pictures.popitem(last=False)
         return self._pictures[key]
+
+
+def _nbytes(recording: Recording | None) -> int:
+    return 0 if recording is None else recording.nbytes
 
 
 def _numbers(start_s: float, end_s: float) -> range:

@@ -47,6 +47,8 @@ _CANDIDATE_LOOK_BACK_S = 14.0
 #: looked at every so many windows only.
 _DULL_NATS = 1.0
 _DULL_WINDOWS = 3
+#: A match that is followed by frames is heard clearly again where so many windows say so much by themselves.
+_CLEAR_WINDOWS, _CLEAR_NATS = 6, 3.0
 #: What was not believed when an earlier life ended is short of it by at least so much.
 _UNSURE_NATS = 0.5
 #: What a match is again that an interruption of listening had ended.
@@ -175,6 +177,7 @@ class Aligner:
                     first_s=match.start_s - self._window_s + covered_s,
                     last_s=match.last_hit_s,
                     settled_nats=nats,
+                    settled_plain_nats=nats,
                     evidence_nats=nats,
                     ceiling_nats=nats,
                     owed_nats=0.0 if state is MatchState.CONFIRMED else price_nats(match.tempo_ratio, 0),
@@ -335,10 +338,13 @@ class Aligner:
                 told = self._match(run)
                 run.known_start = (told.start_s, told.reference_start_s)
             run.settle(first_s)
-            nats = unexplained(run, fit, sounding)
+            nats, explained = unexplained(run, fit, sounding)
+            if run.state is MatchState.CONFIRMED and float(nats[-_CLEAR_WINDOWS:].sum()) >= _CLEAR_NATS:
+                run.lose_sight()
             if run.spot is not None and heard is not None and run.reference_id in recordings:
-                run.plain_nats, run.frame_nats = run.settled_nats + best_segment(nats).evidence_nats, 0.0
-                nats = self._seeking.weighed(run.spot, fit, nats, heard, recordings[run.reference_id])
+                run.plain_nats, run.frame_nats = run.settled_plain_nats + best_segment(nats).evidence_nats, 0.0
+                recording = recordings[run.reference_id]
+                nats = self._seeking.weighed(run.spot, fit, nats, explained=explained, heard=heard, recording=recording)
             run.follow(fit, nats)
             if self._is_doubtful(run):
                 run.look(self._window_s, self._pitch_ratio(run))
@@ -367,6 +373,9 @@ class Aligner:
         self._runs.clear()
         self._over_s.clear()
         self._suspicion.forget()
+        self._seeking.forget()
+        # If the clock was set back, what comes is earlier than any gap.
+        self._gap_end_s = -np.inf
         return events
 
     def release(self) -> list[MatchEvent]:
@@ -538,7 +547,7 @@ class Aligner:
 
     def _is_placeable(self, run: Run) -> bool:
         duration_s = self._duration_s(run.reference_id)
-        told = run.state is not None and not run.interrupted and run.spot is None
+        told = run.state is not None and not run.interrupted
         return told and duration_s is not None and duration_s <= _LONGEST_PLACED_S
 
     def _is_due(self, run: Run) -> bool:
@@ -557,6 +566,7 @@ class Aligner:
             window_s=self._window_s,
             window_weight=self._weight,
             pitch_ratio=self._pitch_ratio(run),
+            by_frames_only=run.spot is not None,
         )
         if line is None:
             return

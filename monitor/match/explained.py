@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.match.line import Fit, Floats
 from monitor.match.run import Run
@@ -18,15 +19,15 @@ _VERSION_MARGIN = 0.15
 _VERSION_SIMILARITY = 0.65
 
 
-def unexplained(run: Run, fit: Fit, sounding: Sequence[tuple[Run, Fit]]) -> Floats:
-    """The run's evidence without the windows that another run explains.
+def unexplained(run: Run, fit: Fit, sounding: Sequence[tuple[Run, Fit]]) -> tuple[Floats, NDArray[np.bool_]]:
+    """The run's evidence without the windows that another run explains, and which those are.
 
     A second line through the same reference (a loop, a chorus) earns only what it says more than the first.
     Another reference earns nothing where it is no nearer to the stream than to one that is nearer in all: it is a
     version of the same piece, and only the nearest version is sounding. Nor does a candidate where the other is
     so near that nothing else can be sounding.
     """
-    nats = fit.nats.copy()
+    nats, explained = fit.nats.copy(), np.zeros(len(fit.nats), dtype=np.bool_)
     run.outshone = False
     for other, theirs in sounding:
         if other is run:
@@ -38,6 +39,7 @@ def unexplained(run: Run, fit: Fit, sounding: Sequence[tuple[Run, Fit]]) -> Floa
         if other.reference_id == run.reference_id:
             if run.state is None:
                 tail[within] = np.minimum(tail, tail - theirs.nats[-size:])[within]
+                explained[-size:] |= within
             continue
         alike = np.einsum("wd,wd->w", fit.vectors[-size:], theirs.vectors[-size:])
         both = within & ~np.isnan(mine) & ~np.isnan(nearer)
@@ -47,4 +49,5 @@ def unexplained(run: Run, fit: Fit, sounding: Sequence[tuple[Run, Fit]]) -> Floa
         if run.state is None:
             beaten |= within & (nearer > mine + _EXPLAINED_MARGIN)
         tail[beaten] = np.minimum(tail[beaten], 0.0)
-    return nats
+        explained[-size:] |= beaten
+    return nats, explained

@@ -53,11 +53,12 @@ def better_line(
     window_s: float,
     window_weight: float,
     pitch_ratio: float = 1.0,
+    by_frames_only: bool = False,
 ) -> Line | None:
     """The line on which what was heard from `first_s` to `last_s` is clearly nearer to the reference than on `line`.
 
     `plane` holds the whole reference; the stream's pitch is `pitch_ratio` times its own. None if no other line is
-    better.
+    better, or, `by_frames_only`, where frames do not say so: windows of what hardly sounds are like anything.
     """
     rows = np.flatnonzero((plane.window_starts_s >= first_s) & (plane.window_starts_s <= last_s))
     rows = rows[~np.all(np.isnan(plane.similarities[rows]), axis=1)]
@@ -91,7 +92,7 @@ def better_line(
         if any(sight is not None and sight.agreement >= _LEAST_AGREEMENT for sight in seen):
             return _better_by_frames(seen, first_s, last_s + window_s)
     other, theirs = found[0]
-    if len(rows) < _LEAST_WINDOWS:
+    if by_frames_only or len(rows) < _LEAST_WINDOWS:
         return None
     differences = np.clip(theirs - own, -_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE)
     nats = float(differences.sum()) * _NATS_PER_SIMILARITY * window_weight

@@ -32,8 +32,9 @@ _TRANSPOSED_NATS = 3.0
 #: Evidence of what was believed once is told in full.
 _BELIEVED = frozenset((MatchState.CONFIRMED, MatchState.ENDED))
 #: One pattern may be like a second of another piece: frames must find a recording in its place so often in a row, each
-#: time with so much more heard, and are asked of each window where they say so much.
-_SIGHTINGS, _NEWS_S, _LEAST_SPOT_NATS = 2, 1.0, 6.0
+#: time with so much more heard, and are asked of each window where they say so much, of a believed match so much.
+_SIGHTINGS, _NEWS_S = 2, 0.9
+_LEAST_SPOT_NATS, _LEAST_FOLLOWED_NATS = 6.0, 3.0
 #: A candidate with less is not yet worth a record of its windows.
 _WORTH_KEEPING_NATS = 1.0
 
@@ -94,6 +95,7 @@ class Run:
     sighted_until_s: float = -np.inf
     #: What its windows say by themselves, where frames were asked of each.
     plain_nats: float = 0.0
+    settled_plain_nats: float = 0.0
     #: Whether some window is explained by a nearer version of the same piece.
     outshone: bool = False
     #: Windows up to here are settled: what they said is in the sums and is not asked again.
@@ -111,6 +113,8 @@ class Run:
             if self.state is None or not self.first_s <= start_s <= self.last_s:
                 continue
             self.settled_nats += nats
+            if self.spot is None:
+                self.settled_plain_nats += nats
             if hit is not None:
                 self.settled_similarity += hit.similarity
                 self.settled_hits += 1
@@ -195,7 +199,7 @@ class Run:
     @property
     def promise_nats(self) -> float:
         """The evidence, or what frames have seen once and may see again."""
-        return max(self.evidence_nats, *(one.nats for one in self.sightings[:1]), 0.0)
+        return max([self.evidence_nats, *(one.nats for one in self.sightings[:1])])
 
     @property
     def is_led_by_frames(self) -> bool:
@@ -209,15 +213,19 @@ class Run:
         Of all such times the second best is evidence; of a match that is believed the latest, since what sounds with
         it may be louder by now.
         """
-        if spot.last_s < self.sighted_until_s + _NEWS_S:
+        # Around its end an airing is hardly there: that says little of what its windows say then.
+        faint = self.state is MatchState.CONFIRMED and spot.nats < _LEAST_FOLLOWED_NATS
+        if faint or spot.last_s < self.sighted_until_s + _NEWS_S:
             return
         self.sighted_until_s = spot.last_s
         if self.state is MatchState.CONFIRMED:
             self.sightings = (*self.sightings[-1:], spot)
-            return
-        self.sightings = tuple(sorted([*self.sightings, spot], key=lambda one: -one.nats)[:_SIGHTINGS])
-        if self.is_led_by_frames and self.state is None:
-            self.line = self.sightings[0].line
+        else:
+            best = sorted([*self.sightings, spot], key=lambda one: -one.nats)
+            self.sightings = tuple(best[:_SIGHTINGS])
+        if self.is_led_by_frames:
+            # Windows found it in a few seconds, and at a tempo that these few seconds seemed to have.
+            self.line = (self.sightings[0] if self.state is None else spot).line
 
     def lose_sight(self) -> None:
         """Frames found the recording elsewhere, or nowhere."""

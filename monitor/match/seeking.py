@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.match.line import Fit, Floats, Line
 from monitor.match.run import Run
@@ -32,10 +33,10 @@ class Seeking:
         self._sought_s: dict[str, float] = {}
 
     def wanted(self, runs: Sequence[Run], now_s: float, *, busy: bool) -> dict[str, float]:
-        """The references whose whole frames are wanted, and how long they are: those of runs that frames have found,
-        and those to be sought in. While the stream is `busy` with a match that goes on nothing else is.
+        """The references whose whole frames are wanted, and how long they are: those of runs that frames follow, and
+        those to be sought in. While the stream is `busy` with a match that goes on nothing else is.
         """
-        names = [run.reference_id for run in runs if run.sightings] + list(self._due(runs, now_s, busy=busy))
+        names = [run.reference_id for run in runs if run.spot is not None] + list(self._due(runs, now_s, busy=busy))
         durations_s = {name: self._duration_s(name) for name in names}
         return {name: duration_s for name, duration_s in durations_s.items() if duration_s is not None}
 
@@ -44,7 +45,9 @@ class Seeking:
         due = {
             run.reference_id: run.sightings[0].first_s
             for run in runs
-            if run.sightings and run.state is not MatchState.CONFIRMED
+            if run.sightings
+            and run.state is not MatchState.CONFIRMED
+            and self._duration_s(run.reference_id) is not None
         }
         for reference_id, start_s in ({} if busy else self._suspicion.pointed_at()).items():
             heard_s = now_s + self._window_s - start_s
@@ -70,9 +73,9 @@ class Seeking:
         self._sought_s = {name: then_s for name, then_s in self._sought_s.items() if now_s - then_s < _AGAIN_S}
         found: list[Run] = []
         for reference_id, first_s in self._due(runs, now_s, busy=busy).items():
+            self._sought_s[reference_id] = now_s
             if (recording := recordings.get(reference_id)) is None:
                 continue
-            self._sought_s[reference_id] = now_s
             spot = recording.spot(heard, first_s=max(first_s, since_s(reference_id)), last_s=now_s + self._window_s)
             own = [run for run in runs if run.reference_id == reference_id]
             near = [] if spot is None else [run for run in own if self._is_at(run, spot.line, now_s)]
@@ -98,9 +101,24 @@ class Seeking:
             reference_id=reference_id, line=spot.line, born_s=now_s, since_s=since_s, first_s=now_s, last_s=now_s
         )
 
-    def weighed(self, spot: Spot, fit: Fit, nats: Floats, heard: Spectrogram, recording: Recording) -> Floats:
-        """What windows, and the frames in their middles, say along a line that frames have found, (W,)."""
+    def weighed(
+        self,
+        spot: Spot,
+        fit: Fit,
+        nats: Floats,
+        *,
+        explained: NDArray[np.bool_],
+        heard: Spectrogram,
+        recording: Recording,
+    ) -> Floats:
+        """What windows, and the frames in their middles, say along a line that frames have found, (W,).
+
+        What another run has `explained`, or was told of already, stays as it is in `nats`.
+        """
         correlations = recording.follow(heard, fit.line, fit.window_starts_s, lag_s=self._lag_s, span_s=self._hop_s)
-        # What another run explains, or was told of already, stays so.
-        free = (nats == fit.nats) & (fit.nats != 0.0)
+        free = ~explained & (fit.nats != 0.0)
         return np.where(free, spot.weigh(nats, correlations, hop_s=self._hop_s), nats)
+
+    def forget(self) -> None:
+        """What comes lies on another clock."""
+        self._sought_s.clear()

@@ -17,7 +17,7 @@ import numpy as np
 
 from monitor.match.changes import Flat, Floats, between, changes, is_heard, sharpened
 from monitor.match.line import Line
-from monitor.types import Spectrogram
+from monitor.types import BANDS, Spectrogram
 
 #: Of all places of a recording the best one stands out by so many deviations by chance; each further one is worth so
 #: many nats, and all of them at most so many.
@@ -81,8 +81,15 @@ class Recording:
 
     def __init__(self, picture: Spectrogram) -> None:
         self.start_s, self.step_s = picture.start_s, picture.step_s
-        self.changes = _evened(picture)
+        self.changes, self._heard = _evened(picture), is_heard(picture)
+        #: Its spectrum along time, of one size.
+        self._spectrum = np.empty((0, BANDS), dtype=np.complex64)
         self._energy = np.concatenate([[0.0], np.cumsum(np.sum(self.changes**2, axis=1, dtype=np.float64))])
+
+    @property
+    def nbytes(self) -> int:
+        """About what it takes in memory."""
+        return 3 * self.changes.nbytes
 
     def spot(self, stream: Spectrogram, *, first_s: float, last_s: float) -> Spot | None:
         """The place that what was heard from `first_s` to `last_s` is most like, at the recording's tempo and pitch.
@@ -120,7 +127,9 @@ class Recording:
         """
         count, length = len(heard), len(self.changes)
         size = 1 << (count + length - 1).bit_length()
-        product = np.fft.rfft(self.changes, size, axis=0) * np.conj(np.fft.rfft(heard, size, axis=0))
+        if len(self._spectrum) != size // 2 + 1:
+            self._spectrum = np.fft.rfft(self.changes, size, axis=0).astype(np.complex64)
+        product = self._spectrum * np.conj(np.fft.rfft(heard, size, axis=0))
         sums = np.fft.irfft(product.sum(axis=1), size)
         places = np.arange(-(count // 2), max(length - count // 2, 1 - count // 2))
         energy = self._energy[np.clip(places + count, 0, length)] - self._energy[np.clip(places, 0, length)]
@@ -132,7 +141,10 @@ class Recording:
         """How far the recording goes on along a line: the correlation, (W,), of the `span_s` that begin `lag_s` after
         each of these times; NaN where nothing was heard or the recording has no such second.
         """
-        heard = _evened(stream)
+        if not len(stream.levels) or not len(self.changes):
+            return np.full(len(starts_s), np.nan)
+        heard, known = _evened(stream), self.changes.copy()
+        known[~self._heard] = np.nan
         times_s = stream.start_s + stream.step_s * np.arange(len(heard))
         frames = round(span_s / stream.step_s)
         firsts = np.rint((starts_s + lag_s - stream.start_s) / stream.step_s).astype(int)
@@ -143,7 +155,7 @@ class Recording:
 
         def along(drift_s: float) -> Floats:
             reference_s = line.tempo_ratio * (times_s - line.origin_s) + drift_s
-            there = between(self.changes, np.asarray((reference_s - self.start_s) / self.step_s))
+            there = between(known, np.asarray((reference_s - self.start_s) / self.step_s))
             one, other = np.where(inside[..., np.newaxis], heard[rows], np.nan), there[rows]
             both = ~np.isnan(one[..., 0]) & ~np.isnan(other[..., 0])
             one, other = np.where(both[..., np.newaxis], one, 0.0), np.where(both[..., np.newaxis], other, 0.0)

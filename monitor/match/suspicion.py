@@ -16,7 +16,7 @@ from monitor.types import Hit, Neighbour
 #: Hits so far back can still start a candidate.
 _MEMORY_S = 10.0
 #: So many of the windows of so long that have a recording's right second among their neighbours point at it.
-_POINTING_WINDOWS, _POINTING_S = 4, 8.0
+_POINTING_WINDOWS, _POINTING_S = 4, 14.0
 #: Having found a place, so many of them must point there.
 _CONFIRMING_WINDOWS = 3
 
@@ -37,7 +37,7 @@ class Suspicion:
 
         The nearest comes first: what there is room for is what is most like the stream, at whatever pitch.
         """
-        self._forget_until(start_s - _MEMORY_S)
+        self._forget(start_s)
         hits = [
             Hit(
                 window_start_s=start_s,
@@ -86,13 +86,13 @@ class Suspicion:
         self._pointed.clear()
         self._pointed_now = []
 
-    def _forget_until(self, until_s: float) -> None:
+    def _forget(self, now_s: float) -> None:
+        until_s, since_s = now_s - _MEMORY_S, now_s - _POINTING_S
         for key, hits in list(self._hits.items()):
             while hits and hits[0].window_start_s < until_s:
                 hits.popleft()
             if not hits:
                 del self._hits[key]
-        since_s = until_s + _MEMORY_S - _POINTING_S
         for name, origins in list(self._pointed.items()):
             for number, starts_s in list(origins.items()):
                 while starts_s and starts_s[0] < since_s:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from monitor.daemon import tracker as tracker_module
 from monitor.daemon.tracker import StretchCache, Tracker, joined
 from monitor.errors import UnreachableError
 from monitor.types import ABSENT, BANDS, MatchEvent, MatchState, Neighbour, Spectrogram
@@ -241,3 +242,26 @@ async def test_a_match_that_somebody_begins_to_talk_over_goes_on():
     assert without.match.end_s == pytest.approx(18.0, abs=1.5)
     (last,) = await bed.heard(bed.levels, *clear_until_18_s)
     assert (last.match.start_s, last.match.end_s) == (pytest.approx(10.0, abs=0.5), pytest.approx(25.0, abs=0.5))
+
+
+@pytest.mark.parametrize("clear_until_s", [11.5, 12.5, 13.0])
+async def test_a_young_match_that_somebody_talks_over_stays_one_row(clear_until_s):
+    """Of a few clear windows the tempo is not known yet: frames know it."""
+    bed = Bed()
+    events = await bed.heard(bed.levels, (10.0, clear_until_s, 12.0), (clear_until_s, 25.0, 1.0))
+    assert [event.match.state for event in events] == [MatchState.ENDED]
+    assert events[0].match.end_s == pytest.approx(25.0, abs=1.0)
+    assert events[0].match.tempo_ratio == pytest.approx(1.0, abs=0.005)
+
+
+async def test_frames_are_kept_of_so_many_recordings_as_there_is_room_for(monkeypatch):
+    bed = Bed()
+    cache = StretchCache(bed)
+    first = await cache.recording("piece-0", 60.0)
+    assert await cache.recording("piece-0", 60.0) is first
+    monkeypatch.setattr(tracker_module, "_RECORDINGS_BYTES", 2 * first.nbytes)
+    for name in ("piece-1", "piece-2"):
+        await cache.recording(name, 60.0)
+    assert await cache.recording("piece-0", 60.0) is not first
+    cache.clear()
+    assert cache._recordings_bytes == 0

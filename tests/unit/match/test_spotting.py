@@ -89,12 +89,19 @@ def test_a_spotted_airing_is_followed_to_its_end_even_if_its_line_drifts():
 
 def test_what_was_not_heard_or_is_not_in_the_recording_is_not_followed():
     levels = drowned(3.0, 12.0).levels.copy()
-    levels[at(levels, 10.0, 10.6)] = ABSENT
+    levels[at(levels, 9.0, 9.7)] = ABSENT
     stream = Spectrogram(start_s=STEP_S, step_s=STEP_S, levels=levels)
-    ends = Recording(picture(PIECE[: round(50 / STEP_S)]))
-    starts_s = np.array([-1.0, 8.0, 10.05, 16.0, 40.0])
+    known = picture(PIECE[: round(50 / STEP_S)]).levels.copy()
+    known[at(known, 44.9, 45.7)] = ABSENT
+    ends = Recording(Spectrogram(start_s=STEP_S, step_s=STEP_S, levels=known))
+    starts_s = np.array([-1.0, 8.0, 9.1, 10.05, 16.0, 40.0, 12.0])
     found = ends.follow(stream, Line(origin_s=-35.0, tempo_ratio=1.0), starts_s, lag_s=0.0, span_s=0.5)
-    assert np.isnan(found).tolist() == [True, False, True, True, True]
+    # 10 s is 45 s of the recording, too quiet to be kept; 12 s is another of its seconds.
+    assert np.isnan(found).tolist() == [True, False, True, True, True, True, False]
+    nothing = Spectrogram(start_s=0.0, step_s=STEP_S, levels=levels[:0])
+    line = Line(origin_s=0.0, tempo_ratio=1.0)
+    assert np.isnan(ends.follow(nothing, line, starts_s, lag_s=0.0, span_s=0.5)).all()
+    assert np.isnan(Recording(nothing).follow(stream, line, starts_s, lag_s=0.0, span_s=0.5)).all()
 
 
 def spot(deviations: float, *, last_s: float = 15.0, origin_s: float = 0.0) -> Spot:
@@ -148,6 +155,30 @@ def test_frames_lead_a_line_where_windows_say_less():
     for run in (led, leading):
         run.sight(spot(7.0))
     assert (led.line.origin_s, leading.line.origin_s) == (0.0, 0.3)
+
+
+def test_a_candidate_that_frames_have_not_seen_is_led_by_its_windows():
+    run = candidate()
+    run.evidence_nats = -0.3
+    assert not run.is_led_by_frames
+    assert run.promise_nats == -0.3
+
+
+def test_what_settles_while_frames_are_asked_is_not_what_windows_say_by_themselves():
+    run = candidate(state=MatchState.PROVISIONAL)
+    run.recent = {10.0: (2.0, None), 10.5: (4.0, None)}
+    run.settle(10.5)
+    run.sight(spot(7.0))
+    run.sight(spot(7.0, last_s=16.0))
+    run.settle(11.0)
+    assert (run.settled_nats, run.settled_plain_nats) == (6.0, 2.0)
+
+
+def test_what_is_hardly_there_any_more_does_not_say_how_a_match_sounds():
+    run = candidate(state=MatchState.CONFIRMED)
+    for spotted in (spot(9.0), spot(8.0, last_s=16.0), spot(3.5, last_s=17.0)):
+        run.sight(spotted)
+    assert run.spot == spot(8.0, last_s=16.0)
 
 
 def test_faint_frames_are_evidence_only_of_a_match_that_is_believed():

@@ -38,7 +38,7 @@ def test_windows_that_mean_nothing_point_at_one_second_after_another():
         pointing(-40.0, -31.0, -12.0, -25.0),  # all over the recording
         pointing(-40.0, -40.0, -40.0, -40.0, reading=1),  # at another pitch
         [*pointing(-40.0, -40.0, -40.0, -40.0), []],  # the latest does not
-        [*pointing(-40.0, -40.0, -40.0), *([[]] * 20), *pointing(*[-40.0] * 24)[23:]],  # long ago
+        [*pointing(-40.0, -40.0, -40.0), *([[]] * 30), *pointing(*[-40.0] * 34)[33:]],  # long ago
     ],
 )
 def test_it_takes_enough_windows_in_a_short_time_at_the_recordings_own_pitch(windows):
