@@ -17,6 +17,8 @@ from monitor.types import Hit, Neighbour
 _MEMORY_S = 10.0
 #: So many of the windows of so long that have a recording's right second among their neighbours point at it.
 _POINTING_WINDOWS, _POINTING_S = 4, 14.0
+#: One so long before the next of more than enough is a stray.
+_STRAY_S = 4.0
 #: Having found a place, so many of them must point there.
 _CONFIRMING_WINDOWS = 3
 
@@ -72,6 +74,8 @@ class Suspicion:
         found: dict[str, list[float]] = {}
         for reference_id, number in self._pointed_now:
             windows = self._windows(reference_id, number)
+            while len(windows) > _POINTING_WINDOWS and windows[1] - windows[0] > _STRAY_S:
+                del windows[0]
             if len(windows) >= max(_POINTING_WINDOWS, len(found.get(reference_id, ()))):
                 found[reference_id] = windows
         return {name: found[name][0] for name in sorted(found, key=lambda name: -len(found[name]))}
