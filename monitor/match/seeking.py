@@ -53,6 +53,10 @@ class Seeking:
             heard_s = now_s + self._window_s - start_s
             if heard_s >= LEAST_HEARD_S and (self._duration_s(reference_id) or np.inf) <= _LONGEST_SOUGHT_S:
                 due.setdefault(reference_id, start_s + self._lag_s)
+        for run in runs:
+            # What a believed match has told already does not say whether it goes on.
+            if run.state is MatchState.CONFIRMED and run.reference_id in due:
+                due[run.reference_id] = max(due[run.reference_id], run.last_s + self._lag_s + self._hop_s)
         fresh = [name for name in due if now_s - self._sought_s.get(name, -np.inf) >= _AGAIN_S]
         return {name: due[name] for name in fresh[:_MOST_SOUGHT]}
 
