@@ -261,12 +261,12 @@ async def test_an_airing_within_an_outage_of_milvus_is_found_late_with_its_own_t
 
 async def test_what_waits_for_milvus_at_a_death_is_searched_by_the_next_life(kept):
     station = kept()
-    station.play(0, 10)
-    await until(lambda: "provisional" in station.log.told)
+    station.play(0, 16)
+    await until(lambda: "confirmed" in station.log.told)
     station.reader.away = True
-    station.play(10, 12)
+    station.play(16, 18)
     await until(lambda: station.pipeline.trouble)
-    station.play(12, 50)  # a row is brought up to date every five seconds: some time after 40
+    station.play(18, 50)  # a row is brought up to date every five seconds: some time after 40
     lane = station.pipeline.lanes["default"]
     await until(lambda: lane.queue.on_disk >= 50)
     row = as_row(station.log.events[-1])
