@@ -31,9 +31,9 @@ def changes(spectrogram: Spectrogram, pitch_ratio: float) -> Flat:
     heard, step_s = is_heard(spectrogram), spectrogram.step_s
     nepers = _transposed(spectrogram.levels, pitch_ratio) / np.float32(LEVELS_PER_NEPER)
     peaks = nepers.max(axis=1, keepdims=True)
-    floor = np.maximum(peaks - _FRAME_FLOOR, _around(peaks, heard, 2 * AROUND_S, step_s) - _AROUND_FLOOR)
+    floor = np.maximum(peaks - _FRAME_FLOOR, around(peaks, heard, 2 * AROUND_S, step_s) - _AROUND_FLOOR)
     nepers = np.maximum(nepers, floor)
-    found = nepers - _around(nepers, heard, AROUND_S, step_s)
+    found = nepers - around(nepers, heard, AROUND_S, step_s)
     found -= np.float32(_LOUDNESS) * found.mean(axis=1, keepdims=True)
     found[~heard] = 0.0
     return np.asarray(found, dtype=np.float32)
@@ -73,8 +73,8 @@ def _transposed(levels: Levels, pitch_ratio: float) -> Flat:
     return np.asarray(levels[:, lower] * (1 - part) + levels[:, lower + 1] * part, dtype=np.float32)
 
 
-def _around(values: Flat, heard: NDArray[np.bool_], to_either_side_s: float, step_s: float) -> Flat:
-    """The mean of the heard rows near each row."""
+def around(values: Flat, heard: NDArray[np.bool_], to_either_side_s: float, step_s: float) -> Flat:
+    """The mean of the heard rows near each row, (T, columns) as given."""
     reach = round(to_either_side_s / step_s)
     sums = np.zeros((len(values) + 1, values.shape[1] + 1))
     np.cumsum(np.where(heard[:, np.newaxis], values, 0.0), axis=0, out=sums[1:, :-1])

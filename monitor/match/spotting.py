@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitor.match.changes import Flat, Floats, between, changes, is_heard, sharpened
+from monitor.match.changes import Flat, Floats, around, between, changes, is_heard, sharpened
 from monitor.match.line import Line
 from monitor.types import BANDS, Spectrogram
 
@@ -169,14 +169,10 @@ class Recording:
 def _evened(picture: Spectrogram) -> Flat:
     """The sharpened changes, each frame as strong as the others."""
     found = sharpened(changes(picture, 1.0))
-    power: Floats = np.sum(found**2, axis=1, dtype=np.float64)
-    reach = round(_EVEN_S / picture.step_s)
-    sums = np.concatenate([[0.0], np.cumsum(power)])
-    rows = np.arange(len(power))
-    first, last = np.maximum(rows - reach, 0), np.minimum(rows + reach + 1, len(power))
-    around = (sums[last] - sums[first]) / (last - first)
+    power = np.sum(found**2, axis=1, keepdims=True)
+    near = around(power, np.ones(len(power), dtype=np.bool_), _EVEN_S, picture.step_s)
     usual = float(power.mean()) if len(power) else 0.0
-    return np.asarray(found / np.sqrt(around + _LEAST_POWER * usual + _SMALL)[:, np.newaxis], dtype=np.float32)
+    return np.asarray(found / np.sqrt(near + _LEAST_POWER * usual + _SMALL), dtype=np.float32)
 
 
 def _between_peaks(found: Floats, best: int) -> float:
