@@ -75,8 +75,8 @@ def degradations() -> tuple[Degradation, ...]:
         Degradation(family="loudness", label=f"limiter, {drive_db} dB", change=partial(_limited, drive_db))
         for drive_db in (6, 12)
     ]
-    for family, change, most in (("speed", _speed, 20), ("pitch", _pitch, 20), ("tempo", _tempo, 25)):
-        for percent in (2, -2, 5, -5, 10, -10, most, -20):
+    for family, change, most in (("speed", _speed, 30), ("pitch", _pitch, 30), ("tempo", _tempo, 35)):
+        for percent in (2, -2, 5, -5, 10, -10, 20, -20, most, -25):
             ratio = 1 + percent / 100
             made.append(
                 Degradation(

@@ -14,7 +14,7 @@ from uuid import UUID
 import numpy as np
 
 from monitor.match.explained import unexplained
-from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, Plane, best_segment, fit_line
+from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, Plane, best_segment, fit_line, tempo_bounds
 from monitor.match.placement import better_line
 from monitor.match.presence import MOST_FRAME_NATS
 from monitor.match.rivals import Rivals
@@ -67,8 +67,8 @@ class Options:
     silence_s: float = 10.0
     #: Time without support, heard or not, that ends an airing.
     max_gap_s: float = 30.0
-    #: Tempo is sought from 1 - this to 1 + this.
-    tempo_max_ratio: float = 0.25
+    #: Tempo is sought up to so much faster, and as many times slower.
+    tempo_max_ratio: float = 0.36
     #: Whether windows are read at other pitches too.
     any_pitch: bool = True
     look_back_s: float = 30.0
@@ -683,6 +683,9 @@ class Aligner:
 @functools.cache
 def _tempi(most_ratio: float) -> Floats:
     """The tempi to try for a young run, fine near the recording's own."""
-    fine = np.arange(-min(most_ratio, NEAR_TEMPO_RATIO), min(most_ratio, NEAR_TEMPO_RATIO) + 1e-9, _TEMPO_STEP_RATIO)
-    far = np.arange(NEAR_TEMPO_RATIO + _FAR_STEP_RATIO, most_ratio + 1e-9, _FAR_STEP_RATIO)
-    return np.asarray(1.0 + np.concatenate([fine, far, -far]), dtype=np.float64)
+    slowest, fastest = tempo_bounds(most_ratio)
+    near = min(most_ratio, NEAR_TEMPO_RATIO)
+    fine = 1 + np.arange(-near, near + 1e-9, _TEMPO_STEP_RATIO)
+    faster = np.arange(1 + NEAR_TEMPO_RATIO + _FAR_STEP_RATIO, fastest + 1e-9, _FAR_STEP_RATIO)
+    slower = np.arange(1 - NEAR_TEMPO_RATIO - _FAR_STEP_RATIO, slowest - 1e-9, -_FAR_STEP_RATIO)
+    return np.asarray(np.concatenate([fine, faster, slower]), dtype=np.float64)

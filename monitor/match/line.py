@@ -155,6 +155,11 @@ class Segment:
     evidence_nats: float
 
 
+def tempo_bounds(most_ratio: float) -> tuple[float, float]:
+    """The slowest and the fastest tempo that is sought: as many times slower as faster."""
+    return 1 / (1 + most_ratio), 1 + most_ratio
+
+
 def best_segment(nats: Floats) -> Segment:
     """The maximal scoring segment of a sequence of at least one window (Kadane)."""
     # A handful of numbers: the interpreter is through before an array's first operation is.
@@ -186,7 +191,7 @@ def fit_line(
 
     `rivals` (W,) are the windows' similarities with the nearest other recording, NaN where that is not known.
     `window_weight` is the share of a window that is news (hop / window): overlapping windows repeat each other.
-    Windows up to `settled_until_s` say nothing. Tempo stays within 1 ± `most_tempo_ratio`.
+    Windows up to `settled_until_s` say nothing. Tempo stays within `tempo_bounds(most_tempo_ratio)`.
     """
     starts = plane.window_starts_s
     hopeful = calibration.hypotheses[-1]
@@ -361,6 +366,7 @@ def _refine(plane: Plane, line: Line, segment: Segment, most_tempo_ratio: float)
     spread = float((weights * (starts - centre_s) ** 2).sum())
     # A short run says little of its tempo: the prior is that of the line that was tried.
     slope = float((weights * (starts - centre_s) * (centroids_s - shift_s)).sum()) / (spread + total * _TEMPO_PRIOR_S2)
-    tempo_ratio = min(max(line.tempo_ratio + slope, 1 - most_tempo_ratio), 1 + most_tempo_ratio)
+    slowest, fastest = tempo_bounds(most_tempo_ratio)
+    tempo_ratio = min(max(line.tempo_ratio + slope, slowest), fastest)
     reference_s = line.reference_at(centre_s) + shift_s
     return Line(origin_s=centre_s - reference_s / tempo_ratio, tempo_ratio=tempo_ratio)

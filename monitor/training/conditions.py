@@ -48,11 +48,11 @@ def conditions(beds: Beds) -> Iterator[Condition]:
     yield Condition(name="limiter", degrade=_limited)
     for rate in (1.02, 0.95):
         yield Condition(name=f"speed_{rate}", degrade=_speed(rate), rate=rate)
-    for rate in (1.04, 0.8, 1.22):
+    for rate in (1.04, 0.8, 1.22, 0.75, 1.34):
         yield Condition(name=f"tempo_{rate}", degrade=_tempo(rate), rate=rate)
-    for ratio, reading in ((1.04, 0), (0.92, 1), (1.09, 2), (1.14, 2), (0.84, 3), (1.19, 4)):
+    for ratio, reading in ((1.04, 0), (0.92, 1), (1.09, 2), (1.14, 2), (0.84, 3), (1.19, 4), (0.75, 5), (1.25, 6)):
         yield Condition(name=f"pitch_{ratio}", degrade=_pitch(ratio), reading=reading)
-    for rate, reading in ((1.19, 4), (0.86, 3)):
+    for rate, reading in ((1.19, 4), (0.86, 3), (1.32, 6), (0.77, 5)):
         yield Condition(name=f"speed_{rate}", degrade=_speed(rate), rate=rate, reading=reading)
 
 

@@ -25,6 +25,8 @@ _STRETCH = 1.35
 _SHIFT_S = 0.3
 #: Both halves of a pair are transposed together by up to this factor: more pieces from the same recordings.
 _TRANSPOSE = 1.25
+#: The bands that a window is transposed by and read back: a ratio of 1.19, whatever further readings are made of it.
+_SHIFT_BANDS = 4
 _NOISE_S = 240
 
 
@@ -116,14 +118,13 @@ class Degrader:
     def __init__(self, front_end: FrontEnd, over: Beds, reach: Reach = NARROW) -> None:
         self._front_end = front_end
         self._reach = reach
-        octaves = math.log2(front_end.high_hz / front_end.low_hz) / (front_end.bands - 1) * front_end.shift_bands
-        self._shift = octaves * math.log(2)
+        self._shift = math.log(front_end.pitch_ratio(_SHIFT_BANDS))
         self._beds = over
         self._samples = front_end.window_samples + 2 * _SPARE_FRAMES * front_end.step_samples
         self._filters = torch.from_numpy(front_end.filters)
         self._taper = torch.from_numpy(front_end.taper)
         self._numbers = torch.from_numpy(
-            np.stack([front_end.band_numbers(shift * front_end.shift_bands) for shift in (-1, 0, 1)])
+            np.stack([front_end.band_numbers(shift * _SHIFT_BANDS) for shift in (-1, 0, 1)])
         )
         hertz = torch.fft.rfftfreq(self._samples, 1 / SAMPLE_RATE_HZ)
         self._octave = torch.log2(hertz.clamp(min=30.0) / 1000)
