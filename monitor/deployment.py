@@ -18,7 +18,7 @@ from monitor.config import Config, TempoAndPitch
 from monitor.embed import Embedder
 from monitor.errors import ConfigError, UnreachableError
 from monitor.match import score
-from monitor.match.align import Options
+from monitor.match.options import Options
 from monitor.match.score import Calibration
 from monitor.record.migrations import migrate
 from monitor.servers.client import embedded

@@ -20,8 +20,9 @@ from monitor.daemon.tracker import StretchCache, Tracker
 from monitor.embed import Embedder
 from monitor.embed.spectrogram import Spectrograph
 from monitor.errors import InputError
-from monitor.match.align import Aligner, Options
+from monitor.match.align import Aligner
 from monitor.match.identity import uuid7
+from monitor.match.options import Options
 from monitor.match.score import Calibration
 from monitor.types import Levels, Match, MatchEvent, MatchState, Neighbour, Reference, Samples, Vectors
 

@@ -31,8 +31,9 @@ from monitor.daemon.tracker import StretchCache, Tracker
 from monitor.embed import Embedder
 from monitor.embed.spectrogram import Spectrograph
 from monitor.errors import DropReason, UnreachableError
-from monitor.match.align import Aligner, Options
+from monitor.match.align import Aligner
 from monitor.match.identity import uuid7
+from monitor.match.options import Options
 from monitor.match.score import PROVISIONAL_NATS, Calibration
 from monitor.metrics import Metrics
 from monitor.record.rows import RecordedMatch

@@ -6,7 +6,6 @@ references would decide what is suspected, `advance` takes the similarities with
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -14,11 +13,15 @@ from uuid import UUID
 import numpy as np
 
 from monitor.match.explained import unexplained
-from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, Plane, best_segment, fit_line, tempo_bounds
+from monitor.match.family import lines_around
+from monitor.match.line import Fit, Line, Plane, best_segment, fit_line
+from monitor.match.oneness import is_doubled, is_told, repeats, succeeds
+from monitor.match.options import Options
 from monitor.match.placement import better_line
 from monitor.match.presence import MOST_FRAME_NATS
+from monitor.match.restart import restored
 from monitor.match.rivals import Rivals
-from monitor.match.run import COVERED_SHARE, Run, price_nats
+from monitor.match.run import COVERED_SHARE, Run
 from monitor.match.score import Calibration, Likeness
 from monitor.match.seeking import Seeking
 from monitor.match.spotting import Recording
@@ -35,11 +38,6 @@ _UPDATE_S = 5.0
 _PLACEMENT_S = 2.5
 _LONGEST_PLACED_S = 1800.0
 _MOST_CANDIDATES = 12
-#: A young run's tempo is sought in such steps: over ten seconds they differ by less than half a window.
-_TEMPO_STEP_RATIO = 0.015
-_FAR_STEP_RATIO = 0.03
-#: Each tempo is tried so far off the run's line.
-_SHIFTS_HOPS = np.array([0.0, -0.5, 0.5, -1.0, 1.0])
 #: A candidate is judged on so much of the look-back that was heard; all of it once it is a match, which finds its true
 #: start.
 _CANDIDATE_LOOK_BACK_S = 14.0
@@ -49,29 +47,6 @@ _DULL_NATS = 1.0
 _DULL_WINDOWS = 3
 #: A match that is followed by frames is heard clearly again where so many windows say so much by themselves.
 _CLEAR_WINDOWS, _CLEAR_NATS = 6, 3.0
-#: What was not believed when an earlier life ended is short of it by at least so much.
-_UNSURE_NATS = 0.5
-#: What a match is again that an interruption of listening had ended.
-_REOPENED = {MatchState.ENDED: MatchState.CONFIRMED, MatchState.RETRACTED: MatchState.PROVISIONAL}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
-    """When a run is believed, and when it is over."""
-
-    provisional_nats: float
-    confirmed_nats: float
-    #: A confirmed airing lasts at least so long.
-    min_length_s: float = 2.0
-    #: Heard audio without support that ends an airing.
-    silence_s: float = 10.0
-    #: Time without support, heard or not, that ends an airing.
-    max_gap_s: float = 30.0
-    #: Tempo is sought up to so much faster, and as many times slower.
-    tempo_max_ratio: float = 0.36
-    #: Whether windows are read at other pitches too.
-    any_pitch: bool = True
-    look_back_s: float = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,36 +137,9 @@ class Aligner:
 
         Of those that an interruption of listening has ended nothing is told unless the airing goes on.
         """
-        for match in matches:
-            interrupted = match.state in _REOPENED
-            state = _REOPENED.get(match.state, match.state)
-            covered_s = COVERED_SHARE * self._window_s + self._hop_s / 2
-            # Nobody has written down at what price a provisional match was not believed: more must be heard of it.
-            unsure = self.options.confirmed_nats - _UNSURE_NATS
-            nats = match.evidence_nats if state is MatchState.CONFIRMED else min(match.evidence_nats, unsure)
-            self._runs.append(
-                Run(
-                    reference_id=match.reference_id,
-                    line=Line(origin_s=match.origin_s, tempo_ratio=match.tempo_ratio),
-                    born_s=match.start_s,
-                    first_s=match.start_s - self._window_s + covered_s,
-                    last_s=match.last_hit_s,
-                    settled_nats=nats,
-                    settled_plain_nats=nats,
-                    evidence_nats=nats,
-                    ceiling_nats=nats,
-                    owed_nats=0.0 if state is MatchState.CONFIRMED else price_nats(match.tempo_ratio, 0),
-                    settled_similarity=match.score,
-                    settled_hits=1,
-                    match_id=match.match_id,
-                    state=state,
-                    interrupted=interrupted,
-                    told_hits_until_s=match.last_hit_s,
-                    told_s=match.last_hit_s,
-                    settled_until_s=match.last_hit_s,
-                    known_start=(match.start_s, match.reference_start_s),
-                )
-            )
+        self._runs += [
+            restored(match, window_s=self._window_s, hop_s=self._hop_s, options=self.options) for match in matches
+        ]
 
     def recall(self, start_s: float, neighbours: Sequence[Neighbour], over_s: Mapping[str, float]) -> None:
         """A window was heard by an earlier life, which had told of these recordings up to there: it is evidence for
@@ -448,25 +396,14 @@ class Aligner:
     # -- evidence ----------------------------------------------------------------------------------------------------
 
     def _fit(self, run: Run, plane: Plane) -> Fit:
-        """The best line near the run's; a young run is sought over all tempi, an old one followed closely."""
-        young = run.last_s - run.first_s < 8.0
-        pivot_s = (run.last_s + self._now_s) / 2
-        pivot_reference_s = run.line.reference_at(pivot_s)
+        """The best line near the run's, and what each window says along it."""
         most = self.options.tempo_max_ratio
-        tempi: Floats = np.array([0.0, -0.004, 0.004]) + run.line.tempo_ratio
-        if young:
-            tempi = np.append(_tempi(most), run.line.tempo_ratio)
-        # Of lines that are equally good the first is taken: the one nearest to the run's.
-        tempi = tempi[np.argsort(np.abs(tempi - run.line.tempo_ratio), kind="stable")]
-        shifts = _SHIFTS_HOPS
-        if run.is_led_by_frames:
-            tempi, shifts = np.array([run.line.tempo_ratio]), np.zeros(1)
-        shifted_s = pivot_reference_s + shifts * self._hop_s
+        origins_s, tempo_ratios = lines_around(run, self._now_s, hop_s=self._hop_s, tempo_max_ratio=most)
         rival = self._rivals.similarity
         fit = fit_line(
             plane,
-            origins_s=(pivot_s - shifted_s / tempi[:, np.newaxis]).ravel(),
-            tempo_ratios=tempi.repeat(len(shifts)),
+            origins_s=origins_s,
+            tempo_ratios=tempo_ratios,
             rivals=np.array([rival(run.reference_id, run.reading, start) for start in plane.window_starts_s.tolist()]),
             calibration=self._calibration,
             window_weight=self._weight,
@@ -497,40 +434,18 @@ class Aligner:
                     self._take_over(run, candidate)
                     break
 
-    def _repeats(self, candidate: Run, run: Run) -> bool:
-        """Whether a candidate is on air while a match of the same recording is: a repetition within the recording.
-
-        The second of two airings back to back begins no earlier than in the windows that hold the end of the first.
-        """
-        return self._succeeds(candidate, run) and candidate.first_s < run.last_s - self._window_s / 2
-
-    def _succeeds(self, candidate: Run, run: Run) -> bool:
-        """Whether a candidate goes on with the recording of a match where that match loses it."""
-        told = run.state is not None and candidate.state is None
-        same = run.reference_id == candidate.reference_id
-        return told and same and candidate.first_s <= run.last_s + self._window_s
-
     def _contests(self, candidate: Run) -> bool:
         """Whether some match must first be placed anew: the candidate may be where that match has been all along."""
         contested = [
             run
             for run in self._runs
-            if self._succeeds(candidate, run) and self._is_placeable(run) and run.placed_s < self._now_s
+            if succeeds(candidate, run, window_s=self._window_s)
+            and self._is_placeable(run)
+            and run.placed_s < self._now_s
         ]
         for run in contested:
             run.placed_s = -np.inf
         return bool(contested)
-
-    def _doubled(self, run: Run) -> bool:
-        """Whether a stronger match of the same recording has been on air while this one was: it is one airing."""
-        return any(
-            other.state is not None
-            and other.reference_id == run.reference_id
-            and other.told_nats > run.told_nats
-            and min(other.last_s, run.last_s) - max(other.first_s, run.first_s) > self._window_s / 2
-            for other in self._runs
-            if other is not run
-        )
 
     def _take_over(self, run: Run, candidate: Run) -> None:
         """The run goes on along the candidate's line, which lies on another clock than its start."""
@@ -557,7 +472,7 @@ class Aligner:
         """Move the run to the repetition within its recording that what was heard is nearest to."""
         run.placed_s = self._now_s
         # A line that was right for the first of two equal choruses has lost the airing where they part.
-        ends = [other.last_s for other in self._runs if other is run or self._succeeds(other, run)]
+        ends = [other.last_s for other in self._runs if other is run or succeeds(other, run, window_s=self._window_s)]
         line = better_line(
             plane,
             run.line,
@@ -592,18 +507,11 @@ class Aligner:
                 self._spend(run)
 
     def _judge_candidate(self, run: Run) -> Iterator[MatchEvent]:
-        twin = any(
-            other.state is not None
-            and other.reference_id == run.reference_id
-            and abs(other.line.reference_at(run.last_s) - run.line.reference_at(run.last_s)) <= self._window_s
-            and other.last_s >= run.first_s - self.options.silence_s
-            and not self._waits(other)
-            for other in self._runs
-            if other is not run
-        )
-        if twin or self._now_s - max(run.last_s, run.born_s) > _CANDIDATE_PATIENCE_S:
+        followed = [other for other in self._runs if not self._waits(other)]
+        told = is_told(run, followed, window_s=self._window_s, silence_s=self.options.silence_s)
+        if told or self._now_s - max(run.last_s, run.born_s) > _CANDIDATE_PATIENCE_S:
             self._runs.remove(run)
-        elif any(self._repeats(run, match) for match in self._runs):
+        elif any(repeats(run, match, window_s=self._window_s) for match in self._runs):
             pass
         elif not run.pictured:
             pass  # the look-back may speak for it at once, and frames were not asked yet
@@ -614,7 +522,9 @@ class Aligner:
             yield from self._judge_match(run)
 
     def _judge_match(self, run: Run) -> Iterator[MatchEvent]:
-        if self._doubled(run) or (run.outshone and run.belief_nats < self.options.provisional_nats):
+        if is_doubled(run, self._runs, window_s=self._window_s) or (
+            run.outshone and run.belief_nats < self.options.provisional_nats
+        ):
             # What sounds is another version of the piece, or another second of it, which has its own row.
             run.state = MatchState.RETRACTED
             yield self._event(run)
@@ -678,14 +588,3 @@ class Aligner:
         run.sequence += 1
         run.told_s = run.last_s
         return event
-
-
-@functools.cache
-def _tempi(most_ratio: float) -> Floats:
-    """The tempi to try for a young run, fine near the recording's own."""
-    slowest, fastest = tempo_bounds(most_ratio)
-    near = min(most_ratio, NEAR_TEMPO_RATIO)
-    fine = 1 + np.arange(-near, near + 1e-9, _TEMPO_STEP_RATIO)
-    faster = np.arange(1 + NEAR_TEMPO_RATIO + _FAR_STEP_RATIO, fastest + 1e-9, _FAR_STEP_RATIO)
-    slower = np.arange(1 - NEAR_TEMPO_RATIO - _FAR_STEP_RATIO, slowest - 1e-9, -_FAR_STEP_RATIO)
-    return np.asarray(np.concatenate([fine, faster, slower]), dtype=np.float64)

@@ -19,8 +19,9 @@ from monitor.audio.window import level_dbfs
 from monitor.daemon.tracker import StretchCache, Tracker
 from monitor.embed import fingerprint
 from monitor.embed.fingerprint import Fingerprint
-from monitor.match.align import Aligner, Options
+from monitor.match.align import Aligner
 from monitor.match.identity import uuid7
+from monitor.match.options import Options
 from monitor.match.score import Calibration, Likeness, from_histograms, generic_calibration
 from monitor.training import background
 from monitor.training.corpus import DEVELOPMENT, SAMPLE_RATE_HZ, Corpus

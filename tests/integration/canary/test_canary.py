@@ -29,7 +29,7 @@ from monitor.deployment import load_calibration
 from monitor.embed import Embedder
 from monitor.embed.spectrogram import Spectrograph
 from monitor.errors import CanaryReason, UnreachableError
-from monitor.match.align import Options
+from monitor.match.options import Options
 from monitor.match.score import CONFIRMED_NATS, PROVISIONAL_NATS
 from monitor.metrics import Metrics
 from monitor.types import MatchEvent, Reference, ReferenceState, Window

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from monitor.match.align import Aligner, Options, Stretch
+from monitor.match.align import Aligner, Stretch
 from monitor.match.identity import uuid7
 from monitor.match.line import Plane, make_plane
+from monitor.match.options import Options
 from monitor.match.score import Calibration
 from monitor.types import MatchEvent, Neighbour
 
