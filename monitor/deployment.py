@@ -27,7 +27,7 @@ from monitor.servers.directory import default_data_dir, prepare
 # It would say every second of an outage what whoever waits for the database says once.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
-_WIDE_TEMPO_RATIO = 0.36
+_WIDE_TEMPO_RATIO = 0.45
 _EXACT_TEMPO_RATIO = 0.02
 
 

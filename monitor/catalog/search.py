@@ -121,16 +121,13 @@ class CatalogReader:
                 found[row] = find(*near)[:k]
         return found
 
-    async def search_readings(self, windows: Sequence[Vectors], k: int) -> list[list[Neighbour]]:
-        """For each window's readings (R, dimension) the k nearest windows of each reading, in one call."""
-        found = iter(await self.search(np.concatenate(windows), k)) if windows else iter(())
+    async def search_readings(self, windows: Sequence[tuple[Vectors, list[int]]], k: int) -> list[list[Neighbour]]:
+        """For each window's readings (R, dimension) that are due the k nearest windows of each, in one call."""
+        asked = [readings[due] for readings, due in windows]
+        found = iter(await self.search(np.concatenate(asked), k)) if asked else iter(())
         return [
-            [
-                near if reading == 0 else replace(near, reading=reading)
-                for reading in range(len(window))
-                for near in next(found)
-            ]
-            for window in windows
+            [near if reading == 0 else replace(near, reading=reading) for reading in due for near in next(found)]
+            for _, due in windows
         ]
 
     async def stretch(self, reference_id: str, start_s: float, end_s: float) -> tuple[NDArray[np.float64], Vectors]:

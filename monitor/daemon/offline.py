@@ -17,6 +17,7 @@ from monitor.audio.window import Spans, level_dbfs
 from monitor.catalog.search import CatalogReader
 from monitor.daemon.pipeline import SILENCE_DBFS
 from monitor.daemon.tracker import StretchCache, Tracker
+from monitor.daemon.turns import Turns
 from monitor.embed import Embedder
 from monitor.embed.spectrogram import Spectrograph
 from monitor.errors import InputError
@@ -123,13 +124,15 @@ class Twin:
     async def _searched(self, path: Path) -> AsyncGenerator[tuple[Block, list[list[Neighbour]]], None]:
         """Blocks with the neighbours of their windows; decoding and embedding run ahead."""
         blocks: asyncio.Queue[Block | None] = asyncio.Queue(_BLOCKS_AHEAD)
+        turns = Turns()
         producer = asyncio.create_task(self._produce(path, blocks), name=f"embed {path}")
         try:
             while (block := await blocks.get()) is not None:
                 loud = [(index, readings) for index, readings in enumerate(block.readings) if readings is not None]
                 neighbours: list[list[Neighbour]] = [[] for _ in block.starts_s]
+                asked = [(readings, turns.due(len(readings))) for _, readings in loud]
                 with _Stopwatch(self.timing, "search_s"):
-                    found = await self._reader.search_readings([readings for _, readings in loud], self._top_k)
+                    found = await self._reader.search_readings(asked, self._top_k)
                 for (index, _), near in zip(loud, found, strict=True):
                     neighbours[index] = near
                 yield block, neighbours

@@ -75,6 +75,11 @@ class Lane:
     def __post_init__(self) -> None:
         self.stretches = StretchCache(self.reader)
 
+    def due(self, stream: str, readings: int) -> list[int]:
+        """Which of so many readings of the stream's next window are searched; the first, if it is watched no more."""
+        tracker = self.trackers.get(stream)
+        return [0] if tracker is None else tracker.turns.due(readings)
+
 
 @dataclass(kw_only=True)
 class Model:
@@ -385,7 +390,11 @@ class Pipeline:
                 # Windows of all streams gather, since a search costs the same for one query as for many.
                 await asyncio.sleep(self._limits.search_interval_s)
             items = lane.queue.take(_MOST_QUERIES if len(lane.queue) < _MUCH else _MOST_OF_MUCH)
-            queries = [item.readings for item in items if isinstance(item, Embedded) and item.readings is not None]
+            queries = [
+                (item.readings, lane.due(item.stream, len(item.readings)))
+                for item in items
+                if isinstance(item, Embedded) and item.readings is not None
+            ]
             neighbours: list[list[Neighbour]] | None = []
             if queries:
                 with self._metrics.search_duration.time():

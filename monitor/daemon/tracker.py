@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.daemon.lookback import LookBack, Past
+from monitor.daemon.turns import Turns
 from monitor.match.align import Aligner, Stretch
 from monitor.match.line import Plane, make_plane
 from monitor.match.spotting import Recording
@@ -147,6 +148,7 @@ class Tracker:
     ) -> None:
         """The look-back begins with what an earlier life has `kept` until now."""
         self.aligner, self._kept = aligner, kept
+        self.turns = Turns()
         self._stretches, self._reference_hop_s = stretches, reference_hop_s
         self._silence = np.zeros((1, dimension), dtype=np.float32)
         self._starts: deque[float] = deque()

@@ -30,9 +30,9 @@ SMALLEST_POWER = 1e-20
 _BATCH_WINDOWS = 16
 #: The front end's frames and spectra of so many stay in the processor's cache: a quarter cheaper than sixteen at once.
 _FRAMED_WINDOWS = 4
-#: The pitches at which a window is read, in bands: as it is, then lower and higher (ratios of 1.09, 1.19 and 1.30), so
-#: that up to a third either way at most 4.5 % is left for the network to bear.
-_SHIFTS_BANDS = (0, -2, 2, -4, 4, -6, 6)
+#: The pitches at which a window is read, in bands: as it is, then lower and higher (ratios of 1.09, 1.19, 1.30 and
+#: 1.42), so that up to 1.45 either way at most 4.5 % is left for the network to bear.
+_SHIFTS_BANDS = (0, -2, 2, -4, 4, -6, 6, -8, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class FrontEnd:
     low_hz: float = 250.0
     high_hz: float = 3900.0
     #: Bands that a transposed reading may be displaced by.
-    shift_bands: int = 6
+    shift_bands: int = 8
 
     @property
     def window_samples(self) -> int:

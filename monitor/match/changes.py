@@ -24,6 +24,8 @@ AROUND_S = 0.5
 _LOUDNESS = 0.5
 #: A band is put beside so many on either side.
 _BANDS_AROUND = 3
+#: A frame is smoothed with its neighbours (a quarter of each) so often.
+_SMOOTHINGS = 2
 
 
 def changes(spectrogram: Spectrogram, pitch_ratio: float) -> Flat:
@@ -46,6 +48,16 @@ def sharpened(found: Flat) -> Flat:
     bands = np.arange(BANDS)
     low, high = np.maximum(bands - _BANDS_AROUND, 0), np.minimum(bands + _BANDS_AROUND + 1, BANDS)
     return np.asarray(found - (sums[:, high] - sums[:, low]) / (high - low).astype(np.float32))
+
+
+def smoothed(found: Flat) -> Flat:
+    """Changes (T, bands) over about three frames. Between two frames a line reads their mean, which lacks what is
+    sharp: this lacks it everywhere, so that two lines are compared by what they are near to, not by where they pass.
+    """
+    for _ in range(_SMOOTHINGS):
+        padded = np.concatenate([found[:1], found, found[-1:]])
+        found = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+    return found
 
 
 def is_heard(spectrogram: Spectrogram) -> NDArray[np.bool_]:

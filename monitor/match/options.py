@@ -18,7 +18,7 @@ class Options:
     #: Time without support, heard or not, that ends an airing.
     max_gap_s: float = 30.0
     #: Tempo is sought up to so much faster, and as many times slower.
-    tempo_max_ratio: float = 0.36
+    tempo_max_ratio: float = 0.45
     #: Whether windows are read at other pitches too.
     any_pitch: bool = True
     look_back_s: float = 30.0

@@ -86,7 +86,7 @@ def better_line(
         if not others:
             return None
         see = functools.partial(
-            presence, *plane.pictures, pitch_ratio=pitch_ratio, first_s=first_s, last_s=last_s + window_s
+            presence, *plane.pictures, pitch_ratio=pitch_ratio, first_s=first_s, last_s=last_s + window_s, smooth=True
         )
         seen = [see(one) for one in (line, *others[:_MOST_BY_FRAMES])]
         if any(sight is not None and sight.agreement >= _LEAST_AGREEMENT for sight in seen):

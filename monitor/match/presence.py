@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.match.changes import AROUND_S, Flat, between, changes, is_heard, sharpened
+from monitor.match.changes import AROUND_S, Flat, between, changes, is_heard, sharpened, smoothed
 from monitor.match.line import Line
 from monitor.types import Spectrogram
 
@@ -118,11 +118,12 @@ def presence(
     first_s: float,
     last_s: float,
     around_s: float = math.inf,
+    smooth: bool = False,
 ) -> Presence | None:
     """Compare a stream with the recording that is on air between `first_s` and `last_s` along about that line.
 
-    The stream's pitch is `pitch_ratio` times the recording's. Frames up to `around_s` outside are compared too. None
-    where too little was heard inside.
+    The stream's pitch is `pitch_ratio` times the recording's. Frames up to `around_s` outside are compared too, all of
+    them `smooth` where lines are to be compared with each other. None where too little was heard inside.
     """
     stream = _cut(stream, first_s - around_s, last_s + around_s)
     if not len(stream.levels):
@@ -138,8 +139,9 @@ def presence(
     inside = (times_s >= first_s) & (times_s <= last_s) & is_heard(stream)
     if np.count_nonzero(inside) * stream.step_s < _LEAST_INSIDE_S:
         return None
-    heard = changes(stream, pitch_ratio)
-    known = changes(reference, 1.0)
+    heard, known = changes(stream, pitch_ratio), changes(reference, 1.0)
+    if smooth:
+        heard, known = smoothed(heard), smoothed(known)
     known[~is_heard(reference)] = np.nan
     first_s, last_s = times_s[inside][[0, -1]].tolist()
     middle_s, length_s = (first_s + last_s) / 2, max(last_s - first_s, 2.0)

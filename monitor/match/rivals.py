@@ -22,12 +22,19 @@ class _Nearest:
     next_similarity: float
 
 
+#: A window that was not searched at some pitch has the rivals that the one before it has there, if it is so near.
+_BESIDE_S = 1.0
+
+
 class Rivals:
     """The nearest recordings of the latest windows, by the pitch at which they were read."""
 
     def __init__(self, *, look_back_s: float) -> None:
         self._look_back_s = look_back_s
         self._nearest: OrderedDict[float, dict[int, _Nearest]] = OrderedDict()
+        #: What the latest window was searched at, and when it was heard.
+        self._latest: dict[int, _Nearest] = {}
+        self._latest_s = -np.inf
 
     def hear(self, start_s: float, neighbours: Sequence[Neighbour]) -> None:
         """Take the neighbours of the window that starts at `start_s`, the latest; what is out of reach is forgotten."""
@@ -45,7 +52,9 @@ class Rivals:
                 next_reference_id=then.reference_id,
                 next_similarity=then.similarity,
             )
-        self._nearest[start_s] = found
+        beside = self._latest if found and 0 < start_s - self._latest_s <= _BESIDE_S else {}
+        self._nearest[start_s] = {**beside, **found}
+        self._latest, self._latest_s = found, start_s
         while next(iter(self._nearest)) < start_s - self._look_back_s:
             self._nearest.popitem(last=False)
 

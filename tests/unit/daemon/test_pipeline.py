@@ -43,7 +43,7 @@ class Reader:
         self.searches += 1
         if self.away:
             raise UnreachableError("Milvus is away")
-        return [self.catalog.search(readings[0], k) for readings in windows]
+        return [self.catalog.search(readings[0], k) for readings, _ in windows]
 
     async def spectrogram(self, reference_id, start_s, end_s):
         return None

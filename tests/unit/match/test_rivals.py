@@ -40,6 +40,18 @@ def test_each_pitch_has_its_own_rivals_and_silence_has_none():
     assert math.isnan(rivals.similarity("a", 0, 1.5)) and math.isnan(rivals.similarity("a", 2, 1.0))
 
 
+def test_a_window_that_was_not_searched_at_a_pitch_has_the_rivals_of_the_one_before_it():
+    rivals = Rivals(look_back_s=30.0)
+    rivals.hear(1.0, [near("a", 0.9), near("b", 0.8, reading=1), near("a", 0.7, reading=1)])
+    rivals.hear(1.5, [near("a", 0.9), near("c", 0.6, reading=2), near("a", 0.5, reading=2)])
+    rivals.hear(2.0, [near("a", 0.9), near("d", 0.4, reading=1), near("a", 0.3, reading=1)])
+    rivals.hear(4.0, [near("a", 0.9)])
+    assert [rivals.similarity("b", 1, start_s) for start_s in (1.0, 1.5, 2.0)] == [0.7, 0.7, 0.4]
+    assert [rivals.similarity("a", 2, start_s) for start_s in (1.5, 2.0)] == [0.6, 0.6]
+    # Neither from far away nor from what was itself taken over.
+    assert math.isnan(rivals.similarity("a", 2, 4.0)) and math.isnan(rivals.similarity("a", 1, 4.0))
+
+
 def test_what_has_left_the_look_back_is_forgotten():
     rivals = Rivals(look_back_s=10.0)
     rivals.hear(0.0, [near("a", 0.9), near("b", 0.4)])
