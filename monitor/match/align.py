@@ -18,7 +18,7 @@ from monitor.match.line import Fit, Line, Plane, best_segment, fit_line
 from monitor.match.oneness import is_doubled, is_told, repeats, succeeds
 from monitor.match.options import Options
 from monitor.match.placement import better_line
-from monitor.match.presence import MOST_FRAME_NATS
+from monitor.match.presence import LONG_S, MOST_FRAME_NATS
 from monitor.match.restart import restored
 from monitor.match.rivals import Rivals
 from monitor.match.run import COVERED_SHARE, Run
@@ -416,23 +416,40 @@ class Aligner:
         """Whether a run is not believed yet, and would be told of if its frames said all they can."""
         if run.spot is not None or run.state is MatchState.CONFIRMED or run.known_start is not None:
             return False
-        return run.window_nats + min(run.window_nats, MOST_FRAME_NATS) >= self.options.provisional_nats
+        most_nats = min(run.window_nats, MOST_FRAME_NATS)
+        if run.window_nats >= _DULL_NATS and run.last_s - run.first_s + self._window_s >= LONG_S:
+            most_nats = 2 * MOST_FRAME_NATS
+        return run.window_nats + most_nats >= self.options.provisional_nats
 
     def _sounds(self, run: Run) -> bool:
         return run.state is not None or run.belief_nats >= self.options.provisional_nats
 
     def _adopt(self) -> None:
-        """A match that lost its line to a clock anchored anew takes over the candidate that goes on with it."""
-        for run in [run for run in self._runs if self._waits(run)]:
+        """A match that lost its line to a clock anchored anew, or to another tempo, takes over the candidate that goes
+        on with it.
+        """
+        for run in [run for run in self._runs if run.state is not None]:
             for candidate in [other for other in self._runs if other.state is None]:
-                if candidate.reference_id != run.reference_id or candidate.last_s <= run.last_s + 2 * self._hop_s:
+                same = candidate.reference_id == run.reference_id
+                if not same or candidate.last_s <= run.last_s + 2 * self._hop_s:
                     continue
-                if candidate.belief_nats < self.options.provisional_nats / 2:
-                    continue
-                now_s = self._now_s
-                if abs(candidate.line.reference_at(now_s) - run.line.reference_at(now_s)) <= _REANCHOR_S:
+                if self._goes_on_elsewhere(candidate, run) if self._waits(run) else self._goes_on(candidate, run):
                     self._take_over(run, candidate)
                     break
+
+    def _goes_on_elsewhere(self, candidate: Run, run: Run) -> bool:
+        """Whether a candidate is about where a match would be that was not heard since the latest interruption."""
+        off_s = abs(candidate.line.reference_at(self._now_s) - run.line.reference_at(self._now_s))
+        return off_s <= _REANCHOR_S and candidate.belief_nats >= self.options.provisional_nats / 2
+
+    def _goes_on(self, candidate: Run, run: Run) -> bool:
+        """Whether a candidate goes on, at another tempo, from where a believed match was last heard: that it does is
+        what its tempo's price asks for.
+        """
+        if run.state is not MatchState.CONFIRMED or run.interrupted or candidate.reading != run.reading:
+            return False
+        off_s = abs(candidate.line.reference_at(run.last_s) - run.line.reference_at(run.last_s))
+        return off_s <= self._window_s / 2 and candidate.told_nats >= self.options.provisional_nats
 
     def _contests(self, candidate: Run) -> bool:
         """Whether some match must first be placed anew: the candidate may be where that match has been all along."""

@@ -93,6 +93,16 @@ def test_a_far_tempo_is_followed(catalog, tempo):
     one_row_each(Listener(catalog).run(windows(catalog, airings, until_s=80, noise=0.4, seed=13)), airings)
 
 
+@pytest.mark.parametrize("tempo", [0.72, 1.3])
+def test_an_airing_that_goes_on_at_another_tempo_is_one_match(catalog, tempo):
+    airings = [Airing("piece-03", 20.0, 5.0, 12.0), Airing("piece-03", 32.0, 17.0, 14.0, tempo_ratio=tempo)]
+    events = Listener(catalog).run(windows(catalog, airings, until_s=80, noise=0.4, seed=13))
+    (last,) = rows(events)
+    assert last.match.state is MatchState.ENDED
+    assert (last.match.start_s, last.match.end_s) == (pytest.approx(20.0, abs=1.0), pytest.approx(46.0, abs=1.0))
+    assert last.match.tempo_ratio == pytest.approx(tempo, abs=0.03)
+
+
 def test_two_airings_of_one_jingle_are_two_rows():
     catalog = Catalog(
         {"jingle": Recording(seed=1, duration_s=6.0)}
