@@ -23,11 +23,11 @@ Floats = NDArray[np.float64]
 #: Two recordings of the same kit and tempo reach so much identity, hardly anything else does; two of nothing in common
 #: stay under so little, an airing deep under noise seldom.
 _ALIKE, _STRANGE = 0.4, 0.2
-#: Over ten seconds nothing else reaches so much that has nearly as much identity as agreement.
-_LONG_ALIKE, _DROWNED_SHARE = 0.32, 0.85
+#: Over ten seconds nothing else reaches so much that has as much identity as agreement.
+_LONG_ALIKE, _DROWNED_SHARE = 0.32, 0.95
 _NATS_PER_IDENTITY = 20.0
 #: Frames can say at most so much for a recording, and twice that, for it or against it, if they are more than a few
-#: seconds. So many seconds of another sound never have the identity of a recording, whatever windows know of it.
+#: seconds. So many seconds of what drowns have no other sound's identity, whatever windows know of it.
 MOST_FRAME_NATS = 5.0
 LONG_S = 5.0
 _SHORT_S = 4.0
@@ -73,16 +73,27 @@ class Presence:
     inside_s: float
 
     @property
+    def is_drowned(self) -> bool:
+        """Whether something louder than the recording sounds with it: of what is heard clearly windows know, and kin
+        have less identity than agreement.
+        """
+        return self.agreement < _CLEAR and self.identity >= _DROWNED_SHARE * self.agreement
+
+    @property
+    def speaks_alone(self) -> bool:
+        """Whether frames may say more than windows do."""
+        return self.is_drowned and self.inside_s >= LONG_S
+
+    @property
     def nats(self) -> float:
         """What the frames say for the recording beyond what its windows say."""
         clear = self.agreement >= _CLEAR and self.inside_s >= _LEAST_KIN_S
         if clear and self.identity < _KIN_SHARE * self.agreement:
             return -MOST_FRAME_NATS
-        length = min(max(self.inside_s / LONG_S, 1.0), 2.0)
+        length = max(self.inside_s / LONG_S, 1.0) if self.is_drowned else 1.0
+        length = min(length, 2.0)
         enough = min(max(self.inside_s - _ONE_CHORD_S, 0.0), 1.0) * length
-        # What drowns loses both; kin keep more of the one than of the other.
-        drowned = self.identity >= _DROWNED_SHARE * self.agreement
-        alike = _ALIKE - drowned * (length - 1) * (_ALIKE - _LONG_ALIKE)
+        alike = _ALIKE - (length - 1) * (_ALIKE - _LONG_ALIKE)
         over = max(self.identity - alike, 0.0) * _NATS_PER_IDENTITY * enough
         under = min(self.identity - _STRANGE, 0.0) * _NATS_PER_IDENTITY * min(self.inside_s / _SHORT_S, 2.0)
         return min(over, MOST_FRAME_NATS * enough) + max(under, -2 * MOST_FRAME_NATS)

@@ -10,7 +10,7 @@ import numpy as np
 
 from monitor.match.edge import place_edge
 from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, best_segment
-from monitor.match.presence import LONG_S, Presence, presence
+from monitor.match.presence import Presence, presence
 from monitor.match.score import Calibration, Likeness
 from monitor.match.spotting import Spot
 from monitor.types import Hit, Match, MatchState, Spectrogram
@@ -276,13 +276,13 @@ class Run:
         return place_edge(self._heard(), guess_s=guess_s, window_s=window_s, slope=calibration.slope, ending=ending)
 
     def look(self, window_s: float, pitch_ratio: float) -> None:
-        """Ask the frames of all that the windows of the segment cover: of a few seconds they at most double what those
-        say.
+        """Ask the frames of all that the windows of the segment cover: they at most double what those say, unless the
+        airing drowns for long.
         """
         seen = self._seen(self.first_s, self.last_s + window_s, pitch_ratio, around_s=_MARGIN_S)
         if seen is not None:
             # One note that dies away is like any other: what windows do not know at all frames cannot know.
-            self.frame_nats = seen.nats if seen.inside_s >= LONG_S else min(seen.nats, max(self.window_nats, 0.0))
+            self.frame_nats = seen.nats if seen.speaks_alone else min(seen.nats, max(self.window_nats, 0.0))
 
     def _seen(self, start_s: float, end_s: float, pitch_ratio: float, *, around_s: float = np.inf) -> Presence | None:
         """Frame by frame, whether the recording is on air; None where frames are not known or too few."""

@@ -129,11 +129,12 @@ def test_another_recording_of_the_same_drums_agrees_in_loudness_and_not_in_ident
         (0.5, 0.1, 4.0, -2.0),
         (0.1, 0.0, 4.0, -4.0),
         (0.1, 0.0, 8.0, -8.0),
-        (0.9, 0.85, 10.0, 10.0),  # for so long nothing else is
+        (0.9, 0.85, 10.0, 5.0),
+        (0.59, 0.62, 10.0, 10.0),  # drowned, for so long that nothing else is
         (0.42, 0.4, 7.5, 1.2),
         (0.35, 0.34, 10.0, 0.8),  # all but drowned, for long
         (0.35, 0.34, 5.0, 0.0),
-        (0.5, 0.34, 10.0, 0.0),  # agrees in loudness and less in this: kin
+        (0.4, 0.36, 10.0, 0.0),  # agrees in loudness and less in this: kin
     ],
 )
 def test_what_is_heard_clearly_has_identity_or_is_kin(agreement, identity, inside_s, nats):
@@ -177,10 +178,11 @@ def test_where_nothing_was_heard_nothing_is_told():
 
 
 @pytest.mark.parametrize(
-    ("last_s", "window_nats", "told_nats"), [(10.0, 0.5, 1.0), (10.0, 4.0, 8.0), (10.0, 9.0, 14.0), (18.0, 0.5, 10.5)]
+    ("other_db", "last_s", "window_nats", "told_nats"),
+    [(None, 18.0, 0.5, 1.0), (None, 18.0, 4.0, 8.0), (None, 18.0, 9.0, 14.0), (0.0, 10.0, 0.5, 1.0)],
 )
-def test_frames_of_a_few_seconds_at_most_double_what_windows_say(last_s, window_nats, told_nats):
-    stream, line = aired()
+def test_frames_at_most_double_what_windows_say(other_db, last_s, window_nats, told_nats):
+    stream, line = aired(other_db)
     run = Run(
         reference_id="piece",
         line=line,
@@ -199,3 +201,11 @@ def test_frames_of_a_few_seconds_at_most_double_what_windows_say(last_s, window_
     run.pictures = stream, picture(OTHER)
     run.look(2.0, 1.0)
     assert run.belief_nats < window_nats - 2.0
+
+
+def test_frames_of_what_drowns_for_long_say_more_than_windows():
+    stream, line = aired(3.0)
+    run = Run(reference_id="piece", line=line, born_s=8.0, first_s=8.0, last_s=18.0, evidence_nats=2.0, ceiling_nats=99)
+    run.pictures = stream, picture(PIECE)
+    run.look(2.0, 1.0)
+    assert run.frame_nats > 4.0
