@@ -1,7 +1,7 @@
 """`python -m benchmarks.soak [--minutes 125] [--streams 60] [--seed N] [--json]`: exit 0 if it passed.
 
 A third of the streams healthy, a third silent, a third flapping; the embedded servers are killed twice. The daemon
-listens with `match.tempo_and_pitch: exact`, one reading of each window in place of seven, so that two cores bear sixty
+listens with `match.tempo_and_pitch: exact`, one reading of each window in place of nine, so that two cores bear sixty
 streams beside other work.
 """
 

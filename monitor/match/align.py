@@ -255,6 +255,8 @@ class Aligner:
         the `recordings` asked for; returns what happened, in order.
         """
         recordings = recordings or {}
+        # A run that frames find now moves: it is judged by the stretch that it has asked for.
+        looked_at = [(run, self._stretch(run)) for run in self._looked_at()]
         if heard is not None:
             self._runs += self._seeking.seek(
                 self._runs,
@@ -265,8 +267,7 @@ class Aligner:
                 since_s=lambda name: max(self._gap_end_s, self._told_until_s(name)),
             )
         fitted: list[tuple[Run, Fit | None]] = []
-        for run in self._looked_at():
-            stretch = self._stretch(run)
+        for run, stretch in looked_at:
             plane = planes.get(stretch)
             run.pictured, run.pictures = stretch.pictured, None if plane is None else plane.pictures
             if plane is not None and self._is_due(run):
@@ -296,6 +297,8 @@ class Aligner:
             run.follow(fit, nats)
             if self._is_doubtful(run):
                 run.look(self._window_s, self._pitch_ratio(run))
+            elif run.state is None:
+                run.frame_nats = 0.0
             if self._sounds(run) and all(run is not other for other, _ in sounding):
                 sounding.append((run, fit))
         self._adopt()
@@ -355,7 +358,10 @@ class Aligner:
 
     def _explains(self, run: Run, hit: Hit) -> bool:
         """Whether a run already follows this hit: tolerances under a window would split one airing in several."""
-        if run.reference_id != hit.reference_id or (run.state is None and run.reading != hit.reading):
+        if run.reference_id != hit.reference_id:
+            return False
+        # At what pitch a restored match was read nobody has written down.
+        if run.reading != hit.reading and (run.state is None or self._waits(run)):
             return False
         tolerance_s = self._hop_s if self._waits(run) else self._window_s
         return abs(run.line.reference_at(hit.window_start_s) - hit.reference_start_s) <= tolerance_s
@@ -417,7 +423,7 @@ class Aligner:
         if run.spot is not None or run.state is MatchState.CONFIRMED or run.known_start is not None:
             return False
         most_nats = min(run.window_nats, MOST_FRAME_NATS)
-        if run.window_nats >= _DULL_NATS and run.last_s - run.first_s + self._window_s >= LONG_S:
+        if run.window_nats >= _DULL_NATS and run.seen_s(self._window_s) >= LONG_S:
             most_nats = 2 * MOST_FRAME_NATS
         return run.window_nats + most_nats >= self.options.provisional_nats
 
@@ -429,7 +435,8 @@ class Aligner:
         on with it.
         """
         for run in [run for run in self._runs if run.state is not None]:
-            for candidate in [other for other in self._runs if other.state is None]:
+            candidates = [other for other in self._runs if other.state is None and other.pictured]
+            for candidate in sorted(candidates, key=lambda other: -other.told_nats):
                 same = candidate.reference_id == run.reference_id
                 if not same or candidate.last_s <= run.last_s + 2 * self._hop_s:
                     continue
@@ -446,9 +453,11 @@ class Aligner:
         """Whether a candidate goes on, at another tempo, from where a believed match was last heard: that it does is
         what its tempo's price asks for.
         """
-        if run.state is not MatchState.CONFIRMED or run.interrupted or candidate.reading != run.reading:
+        if run.state is not MatchState.CONFIRMED or run.interrupted:
             return False
-        off_s = abs(candidate.line.reference_at(run.last_s) - run.line.reference_at(run.last_s))
+        # The last windows that it was heard in hold some of both tempi.
+        turns_s = run.last_s - self._window_s * np.array([0.0, 0.5, 1.0])
+        off_s = min(abs(candidate.line.reference_at(at_s) - run.line.reference_at(at_s)) for at_s in turns_s.tolist())
         return off_s <= self._window_s / 2 and candidate.told_nats >= self.options.provisional_nats
 
     def _contests(self, candidate: Run) -> bool:
@@ -465,9 +474,9 @@ class Aligner:
         return bool(contested)
 
     def _take_over(self, run: Run, candidate: Run) -> None:
-        """The run goes on along the candidate's line, which lies on another clock than its start."""
+        """The run goes on along the candidate's line, which its start does not lie on."""
         told = self._match(run)
-        run.known_start = (told.start_s, told.reference_start_s)
+        run.known_start, run.has_turned = (told.start_s, told.reference_start_s), True
         run.settle(np.inf)
         run.settled_until_s = run.last_s
         run.reading, run.line, run.last_s = candidate.reading, candidate.line, candidate.last_s
@@ -493,7 +502,7 @@ class Aligner:
         line = better_line(
             plane,
             run.line,
-            first_s=max(run.first_s, self._gap_end_s),
+            first_s=max(run.first_s, self._gap_end_s, run.settled_until_s),
             last_s=max(ends),
             window_s=self._window_s,
             window_weight=self._weight,
@@ -502,7 +511,7 @@ class Aligner:
         )
         if line is None:
             return
-        if run.known_start is not None:
+        if run.known_start is not None and not run.has_turned:
             start_s, _ = run.known_start
             run.known_start = (start_s, max(line.reference_at(start_s), 0.0))
         run.line = line
@@ -566,7 +575,8 @@ class Aligner:
         over_s = self._over_s[run.reference_id] = run.last_s + self._hop_s / 2
         for other in self._runs:
             if other.state is None and other.reference_id == run.reference_id:
-                other.since_s, other.evidence_nats, other.ceiling_nats = max(other.since_s, over_s), 0.0, 0.0
+                other.since_s = max(other.since_s, over_s)
+                other.evidence_nats = other.ceiling_nats = other.frame_nats = 0.0
 
     def _is_over(self, run: Run) -> bool:
         waited_s = self._now_s - run.last_s

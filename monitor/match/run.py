@@ -75,6 +75,8 @@ class Run:
     settled_hits: int = 0
     #: Stream and reference time of the start, once the line is no longer the one it was found on.
     known_start: tuple[float, float] | None = None
+    #: Whether the line is another than that of the start.
+    has_turned: bool = False
     match_id: UUID | None = None
     state: MatchState | None = None
     sequence: int = 0
@@ -274,6 +276,10 @@ class Run:
         if calibration.slope is None:
             return guess_s
         return place_edge(self._heard(), guess_s=guess_s, window_s=window_s, slope=calibration.slope, ending=ending)
+
+    def seen_s(self, window_s: float) -> float:
+        """How many seconds of frames the windows of the segment surely cover."""
+        return self.last_s - self.first_s + window_s - 2 * _MARGIN_S
 
     def look(self, window_s: float, pitch_ratio: float) -> None:
         """Ask the frames of all that the windows of the segment cover: they at most double what those say, unless the

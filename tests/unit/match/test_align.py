@@ -93,14 +93,17 @@ def test_a_far_tempo_is_followed(catalog, tempo):
     one_row_each(Listener(catalog).run(windows(catalog, airings, until_s=80, noise=0.4, seed=13)), airings)
 
 
-@pytest.mark.parametrize("tempo", [0.72, 1.3])
-def test_an_airing_that_goes_on_at_another_tempo_is_one_match(catalog, tempo):
-    airings = [Airing("piece-03", 20.0, 5.0, 12.0), Airing("piece-03", 32.0, 17.0, 14.0, tempo_ratio=tempo)]
-    events = Listener(catalog).run(windows(catalog, airings, until_s=80, noise=0.4, seed=13))
+@pytest.mark.parametrize("duration_s", [None, 120.0])
+@pytest.mark.parametrize("tempo", [0.72, 1.3, 1.4])
+def test_an_airing_that_goes_on_at_another_tempo_is_one_match(catalog, tempo, duration_s):
+    airings = [Airing("piece-03", 20.0, 5.0, 22.0), Airing("piece-03", 42.0, 27.0, 20.0, tempo_ratio=tempo)]
+    listener = Listener(catalog, duration_s=lambda _reference_id: duration_s)
+    events = listener.run(windows(catalog, airings, until_s=90, noise=0.4, seed=13))
     (last,) = rows(events)
     assert last.match.state is MatchState.ENDED
-    assert (last.match.start_s, last.match.end_s) == (pytest.approx(20.0, abs=1.0), pytest.approx(46.0, abs=1.0))
+    assert (last.match.start_s, last.match.end_s) == (pytest.approx(20.0, abs=1.0), pytest.approx(62.0, abs=1.0))
     assert last.match.tempo_ratio == pytest.approx(tempo, abs=0.03)
+    assert last.match.reference_start_s == pytest.approx(5.0, abs=1.5)
 
 
 def test_two_airings_of_one_jingle_are_two_rows():
