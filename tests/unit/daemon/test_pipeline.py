@@ -224,6 +224,29 @@ async def test_a_detached_stream_that_is_not_there_is_not_waited_for(station):
         assert await station.pipeline.detach("radio", 1.0, timeout_s=600.0) == []
 
 
+async def test_each_streams_transposed_readings_are_searched_by_turns_of_its_own(station, monkeypatch):
+    due: dict[bool, list[list[int]]] = {True: [], False: []}
+
+    async def search_readings(windows, k):
+        for readings, asked in windows:
+            due[bool(readings[0, 0] > 0)].append(asked)
+        return [[] for _ in windows]
+
+    monkeypatch.setattr(station.reader, "search_readings", search_readings)
+    monkeypatch.setattr(Model, "read", lambda _self, samples: samples[:, np.newaxis].repeat(9, axis=1))
+    station.metrics.add_stream("other")
+    station.pipeline.attach("other", ["default"], [])
+    # "radio" is told more windows than "other": turns by arrival would differ.
+    for number in range(15):
+        stream, sign = ("other", -1) if number % 5 in {1, 3} else ("radio", 1)
+        vector = np.full(DIMENSION, sign, dtype=np.float32)
+        station.pipeline.submit("m", Window(stream=stream, start_s=number * HOP_S, samples=vector, level_dbfs=-20.0))
+    await until(lambda: sum(map(len, due.values())) == 15)
+    assert len(due[True]) == 9 and len(due[False]) == 6
+    for asked in due.values():
+        assert asked == [[0, 1, 2, 5, 6] if number % 2 == 0 else [0, 3, 4, 7, 8] for number in range(len(asked))]
+
+
 @pytest.fixture
 async def kept(tmp_path, monkeypatch):
     """Stations, one after the other, with one directory for what waits."""

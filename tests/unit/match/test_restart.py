@@ -4,10 +4,11 @@ import copy
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from monitor.types import MatchState
-from tests.unit.match.simulation import Airing, Catalog, Listener, Recording, windows
+from tests.unit.match.simulation import Airing, Catalog, Listener, Recording, unit, windows
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +86,27 @@ def test_listening_that_is_interrupted_says_so_of_what_it_ends(listener):
     after.aligner.restore([before])
     (event,) = after.aligner.flush(interrupted=True)
     assert event.interrupted and event.match.state is MatchState.ENDED
+
+
+@pytest.mark.parametrize("reading", [0, 1, 2])
+@pytest.mark.parametrize("gap_s", [0.0, 3.0])
+def test_a_transposed_airing_goes_on_in_its_row_after_a_restart(reading, gap_s):
+    catalog = Catalog({f"piece-{n}": Recording(seed=n, duration_s=120.0) for n in range(5)})
+    airing = [Airing("piece-1", 20.0, 0.0, 40.0)]
+
+    def heard(from_s: float, until_s: float):
+        for start_s, vector in windows(catalog, airing, until_s=until_s, noise=0.3, seed=13, from_s=from_s):
+            readings = unit(np.random.default_rng(round(10 * start_s)).standard_normal((3, len(vector))))
+            readings[reading] = vector
+            yield start_s, readings
+
+    before, after = Listener(catalog), Listener(catalog)
+    for start_s, readings in heard(0.0, 36.0):
+        before.hear(start_s, readings)
+    (released,) = [event.match for event in before.aligner.release()]
+    after.aligner.restore([released])
+    for start_s, readings in heard(36.0 + gap_s, 80.0):
+        after.hear(start_s, readings)
+    assert {event.match.match_id for event in after.events} == {released.match_id}
+    assert after.events[-1].match.state is MatchState.ENDED
+    assert abs(after.events[-1].match.end_s - 60.0) < 1.5
