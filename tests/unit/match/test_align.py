@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.types import MatchState, Neighbour
+from monitor.match.run import Run
+from monitor.types import ABSENT, BANDS, MatchState, Neighbour, Spectrogram
 from tests.unit.match.simulation import HOP_S, Airing, Catalog, Listener, Recording, rows, unit, windows
 
 
@@ -323,3 +325,37 @@ def test_elsewhere_in_what_is_followed_only_what_is_nearer_is_suspected(followed
         elsewhere = _near("piece-01", 90 + number * HOP_S, similarity)
         aligner.observe(start_s, [_near("piece-01", start_s + 5.0, 0.95), elsewhere])
     assert (len(aligner._runs) > before) is suspected
+
+
+def test_a_run_that_frames_move_is_judged_in_the_same_window(catalog, monkeypatch):
+    listener = Listener(catalog)
+    stream = list(windows(catalog, [Airing("piece-03", 20.0, 5.0, 20.0)], until_s=34, noise=0.4, seed=13))
+    for start_s, vector in stream[:-1]:
+        listener.hear(start_s, vector)
+    (run,) = [run for run in listener.aligner._runs if run.state is not None]
+
+    def seek(runs, *_args, **_kwargs):
+        for each in runs:
+            each.line = dataclasses.replace(each.line, origin_s=each.line.origin_s + 0.3)
+        return []
+
+    monkeypatch.setattr(listener.aligner._seeking, "seek", seek)
+    nothing = Spectrogram(start_s=0.0, step_s=0.064, levels=np.full((1, BANDS), ABSENT, dtype=np.uint8))
+    monkeypatch.setattr(listener.aligner, "advance", functools.partial(listener.aligner.advance, heard=nothing))
+    start_s, vector = stream[-1]
+    listener.hear(start_s, vector)
+    assert run.looked_s == run.last_s == start_s
+    assert run.latest.own[0] > 0.8
+
+
+def test_frames_of_what_a_match_has_told_are_no_evidence_of_another_airing(catalog):
+    listener = Listener(catalog)
+    for start_s, vector in windows(catalog, [Airing("piece-03", 20.0, 5.0, 20.0)], until_s=34, noise=0.4, seed=13):
+        listener.hear(start_s, vector)
+    (match,) = [run for run in listener.aligner._runs if run.state is not None]
+    line = dataclasses.replace(match.line, origin_s=match.line.origin_s + 20.0)
+    other = Run(reference_id="piece-03", line=line, born_s=24.0, first_s=24.0, last_s=31.0, frame_nats=9.5)
+    other.evidence_nats = other.ceiling_nats = 6.0
+    listener.aligner._runs.append(other)
+    listener.aligner._spend(match)
+    assert other.belief_nats == 0.0
