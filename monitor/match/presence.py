@@ -23,8 +23,8 @@ Floats = NDArray[np.float64]
 #: Two recordings of the same kit and tempo reach so much identity, hardly anything else does; two of nothing in common
 #: stay under so little, an airing deep under noise seldom.
 _ALIKE, _STRANGE = 0.4, 0.2
-#: Over ten seconds nothing else reaches so much that has as much identity as agreement.
-_LONG_ALIKE, _DROWNED_SHARE = 0.32, 0.95
+#: What drowns has as much identity as agreement.
+_DROWNED_SHARE = 0.95
 _NATS_PER_IDENTITY = 20.0
 #: Frames can say at most so much for a recording, and twice that, for it or against it, if they are more than a few
 #: seconds. So many seconds of what drowns have no other sound's identity, whatever windows know of it.
@@ -90,11 +90,10 @@ class Presence:
         clear = self.agreement >= _CLEAR and self.inside_s >= _LEAST_KIN_S
         if clear and self.identity < _KIN_SHARE * self.agreement:
             return -MOST_FRAME_NATS
-        length = max(self.inside_s / LONG_S, 1.0) if self.is_drowned else 1.0
-        length = min(length, 2.0)
-        enough = min(max(self.inside_s - _ONE_CHORD_S, 0.0), 1.0) * length
-        alike = _ALIKE - (length - 1) * (_ALIKE - _LONG_ALIKE)
-        over = max(self.identity - alike, 0.0) * _NATS_PER_IDENTITY * enough
+        enough = min(max(self.inside_s - _ONE_CHORD_S, 0.0), 1.0)
+        if self.speaks_alone:
+            enough = min(self.inside_s / LONG_S, 2.0)
+        over = max(self.identity - _ALIKE, 0.0) * _NATS_PER_IDENTITY * enough
         under = min(self.identity - _STRANGE, 0.0) * _NATS_PER_IDENTITY * min(self.inside_s / _SHORT_S, 2.0)
         return min(over, MOST_FRAME_NATS * enough) + max(under, -2 * MOST_FRAME_NATS)
 
