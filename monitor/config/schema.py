@@ -309,7 +309,8 @@ class MatchRules(Section):
     tempo_and_pitch: TempoAndPitch = Field(
         default=TempoAndPitch.WIDE,
         title="Tempo and pitch",
-        description="`wide` finds tempo, pitch and speed changed by up to 45 %; `exact`, 2 %, takes a third of the embedding and searching.",
+        description="`wide` finds tempo, pitch and speed changed by up to 45 %; `exact`, 2 %, takes a third of the "
+        "embedding and searching.",
     )
 
 
