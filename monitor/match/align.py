@@ -435,14 +435,18 @@ class Aligner:
         on with it.
         """
         for run in [run for run in self._runs if run.state is not None]:
-            candidates = [other for other in self._runs if other.state is None and other.pictured]
-            for candidate in sorted(candidates, key=lambda other: -other.told_nats):
-                same = candidate.reference_id == run.reference_id
-                if not same or candidate.last_s <= run.last_s + 2 * self._hop_s:
-                    continue
-                if self._goes_on_elsewhere(candidate, run) if self._waits(run) else self._goes_on(candidate, run):
-                    self._take_over(run, candidate)
-                    break
+            goes_on = self._goes_on_elsewhere if self._waits(run) else self._goes_on
+            candidates = [
+                other
+                for other in self._runs
+                if other.state is None
+                and other.pictured
+                and other.reference_id == run.reference_id
+                and other.last_s > run.last_s + 2 * self._hop_s
+                and goes_on(other, run)
+            ]
+            if candidates:
+                self._take_over(run, max(candidates, key=lambda other: other.told_nats))
 
     def _goes_on_elsewhere(self, candidate: Run, run: Run) -> bool:
         """Whether a candidate is about where a match would be that was not heard since the latest interruption."""
@@ -456,8 +460,8 @@ class Aligner:
         if run.state is not MatchState.CONFIRMED or run.interrupted:
             return False
         # The last windows that it was heard in hold some of both tempi.
-        turns_s = run.last_s - self._window_s * np.array([0.0, 0.5, 1.0])
-        off_s = min(abs(candidate.line.reference_at(at_s) - run.line.reference_at(at_s)) for at_s in turns_s.tolist())
+        turns_s = [run.last_s - share * self._window_s for share in (0.0, 0.5, 1.0)]
+        off_s = min(abs(candidate.line.reference_at(at_s) - run.line.reference_at(at_s)) for at_s in turns_s)
         return off_s <= self._window_s / 2 and candidate.told_nats >= self.options.provisional_nats
 
     def _contests(self, candidate: Run) -> bool:

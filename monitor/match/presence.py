@@ -73,16 +73,12 @@ class Presence:
     inside_s: float
 
     @property
-    def is_drowned(self) -> bool:
-        """Whether something louder than the recording sounds with it: of what is heard clearly windows know, and kin
-        have less identity than agreement.
-        """
-        return self.agreement < _CLEAR and self.identity >= _DROWNED_SHARE * self.agreement
-
-    @property
     def speaks_alone(self) -> bool:
-        """Whether frames may say more than windows do."""
-        return self.is_drowned and self.inside_s >= LONG_S
+        """Whether frames may say more than windows do: the recording drowns, for long. Of what is heard clearly windows
+        know, and kin have less identity than agreement.
+        """
+        drowned = self.agreement < _CLEAR and self.identity >= _DROWNED_SHARE * self.agreement
+        return drowned and self.inside_s >= LONG_S
 
     @property
     def nats(self) -> float:
