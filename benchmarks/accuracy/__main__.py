@@ -68,13 +68,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--audfprint-python", type=Path, default=Path(sys.executable), metavar="FILE", help="its interpreter"
     )
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="monitor's, where --catalog may be full of others' references"
+    )
+    parser.add_argument("--catalog", metavar="NAME", help="monitor's, as `benchmarks.false_alarms --padded` leaves one")
     parser.add_argument("--without-monitor", action="store_true", help="the peers alone")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     return parser
 
 
 def _systems(args: argparse.Namespace, place: Path) -> list[System]:
-    systems: list[System] = [] if args.without_monitor else [Monitor(place / "monitor")]
+    systems: list[System] = []
+    if not args.without_monitor:
+        systems.append(Monitor(place / "monitor", data_dir=args.data_dir, catalog=args.catalog))
     if args.olaf:
         systems.append(Olaf(place / "olaf", args.olaf.absolute()))
     if args.audfprint:

@@ -68,6 +68,12 @@ class Monitor(System):
     name = "monitor"
     threads = "as by default (pipeline.model_threads); PostgreSQL and Milvus Lite in processes of their own"
 
+    def __init__(self, place: Path, *, data_dir: Path | None = None, catalog: str | None = None) -> None:
+        """By itself it begins with an empty catalog; else with what a `catalog` of that directory holds already."""
+        super().__init__(place)
+        self._data_dir = data_dir or place / "data"
+        self._catalog = ("--catalog", catalog) if catalog else ()
+
     def version(self) -> str:
         """Version and model."""
         return " | ".join((*self._says("--version"), *self._says("model", "list")[:1]))
@@ -76,12 +82,12 @@ class Monitor(System):
         """`monitor catalog add DIR`."""
         self.place.mkdir(parents=True, exist_ok=True)
         self.place.chmod(0o711)
-        command = (*self._program(), "catalog", "add", references)
+        command = (*self._program(), "catalog", "add", references, *self._catalog)
         return self._run(*command, environment=self._environment(), statuses=(0, 65)).cost
 
     def query(self, queries: Sequence[Path]) -> tuple[list[Found], Cost]:
         """`monitor match --csv FILE…`."""
-        ran = self._run(*self._program(), "match", "--csv", *queries, environment=self._environment())
+        ran = self._run(*self._program(), "match", "--csv", *self._catalog, *queries, environment=self._environment())
         found = [
             Found(
                 query_id=Path(row["query"]).stem,
@@ -100,7 +106,7 @@ class Monitor(System):
         return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip().splitlines()
 
     def _environment(self) -> dict[str, str]:
-        return {"MONITOR_DATA_DIR": str(self.place / "data")}
+        return {"MONITOR_DATA_DIR": str(self._data_dir)}
 
     def _program(self) -> tuple[str, ...]:
         return (sys.executable, "-m", "monitor")
