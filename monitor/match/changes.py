@@ -31,14 +31,25 @@ _SMOOTHINGS = 2
 def changes(spectrogram: Spectrogram, pitch_ratio: float) -> Flat:
     """Nepers at the recording's pitch, less each band's mean over the second around; 0 where nothing was heard."""
     heard, step_s = is_heard(spectrogram), spectrogram.step_s
-    nepers = _transposed(spectrogram.levels, pitch_ratio) / np.float32(LEVELS_PER_NEPER)
-    peaks = nepers.max(axis=1, keepdims=True)
+    found = nepers(spectrogram, pitch_ratio)
+    peaks = found.max(axis=1, keepdims=True)
     floor = np.maximum(peaks - _FRAME_FLOOR, around(peaks, heard, 2 * AROUND_S, step_s) - _AROUND_FLOOR)
-    nepers = np.maximum(nepers, floor)
-    found = nepers - around(nepers, heard, AROUND_S, step_s)
+    found = np.maximum(found, floor)
+    found -= around(found, heard, AROUND_S, step_s)
     found -= np.float32(_LOUDNESS) * found.mean(axis=1, keepdims=True)
     found[~heard] = 0.0
     return np.asarray(found, dtype=np.float32)
+
+
+def nepers(spectrogram: Spectrogram, pitch_ratio: float) -> Flat:
+    """The levels (T, BANDS) as nepers of power at the recording's pitch; those of frames not heard mean nothing."""
+    return np.asarray(_transposed(spectrogram.levels, pitch_ratio) / np.float32(LEVELS_PER_NEPER), dtype=np.float32)
+
+
+def has_bands(pitch_ratio: float) -> NDArray[np.bool_]:
+    """Which of the recording's bands are among those of a stream at that pitch, (BANDS,)."""
+    bands = _bands(pitch_ratio)
+    return (bands >= 0) & (bands <= BANDS - 1)
 
 
 def sharpened(found: Flat) -> Flat:
@@ -78,11 +89,16 @@ def _transposed(levels: Levels, pitch_ratio: float) -> Flat:
     """The levels (T, BANDS) as if the sound's pitch were `pitch_ratio` times lower; its edge bands stand in."""
     if pitch_ratio == 1.0:
         return levels.astype(np.float32)
-    spacing = math.log(HIGHEST_BAND_HZ / LOWEST_BAND_HZ) / (BANDS - 1)
-    bands = np.arange(BANDS) + math.log(pitch_ratio) / spacing
+    bands = _bands(pitch_ratio)
     lower = np.clip(np.floor(bands).astype(int), 0, BANDS - 2)
     part = np.clip(bands - lower, 0.0, 1.0).astype(np.float32)
     return np.asarray(levels[:, lower] * (1 - part) + levels[:, lower + 1] * part, dtype=np.float32)
+
+
+def _bands(pitch_ratio: float) -> Floats:
+    """Where among a stream's bands those of the recording lie, (BANDS,)."""
+    spacing = math.log(HIGHEST_BAND_HZ / LOWEST_BAND_HZ) / (BANDS - 1)
+    return np.asarray(np.arange(BANDS) + math.log(pitch_ratio) / spacing, dtype=np.float64)
 
 
 def around(values: Flat, heard: NDArray[np.bool_], to_either_side_s: float, step_s: float) -> Flat:

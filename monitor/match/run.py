@@ -8,6 +8,7 @@ from uuid import UUID
 
 import numpy as np
 
+from monitor.match.cover import covered_edges
 from monitor.match.edge import place_edge
 from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, best_segment
 from monitor.match.presence import Presence, presence
@@ -341,6 +342,10 @@ class Run:
                 seen.edge(start_s, min(start_s + _SURELY_INSIDE_S, middle_s), ending=False),
                 seen.edge(end_s, max(end_s - _SURELY_INSIDE_S, middle_s), ending=True),
             )
+            if self.pictures is not None:
+                start_s, end_s = covered_edges(
+                    seen, *self.pictures, pitch_ratio=pitch_ratio, start_s=start_s, end_s=end_s
+                )
         if first_s <= heard_s[0] and self._fills(first_s):
             start_s = first_s
         start_s = max(start_s, line.origin_s)

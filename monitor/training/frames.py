@@ -1,7 +1,8 @@
 """How far frames tell a recording from another, and where an airing ends: printed, on music that nothing was chosen on.
 
 Nothing is learned from it: levels are compared as they are. What is printed is what the constants of
-`monitor.match.presence` and `monitor.match.spotting` stand on, beside the rendered tunes of `benchmarks.false_alarms`.
+`monitor.match.presence`, `monitor.match.cover` and `monitor.match.spotting` stand on, beside the rendered tunes of
+`benchmarks.false_alarms`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from monitor.embed import fingerprint
 from monitor.embed.spectrogram import Spectrograph
+from monitor.match.cover import covered_edges
 from monitor.match.line import Line
 from monitor.match.presence import Presence, presence
 from monitor.match.spotting import Recording, Spot
@@ -30,6 +32,8 @@ _RIGHT_S = 0.2
 _INSIDE_S, _OUTSIDE_S = 12.0, 8.0
 _LEVEL, _QUIETEST = 0.1, 1e-3
 _LARGEST_GUESS_S = 1.5
+#: What is over an airing's last seconds, and for how long.
+_ENDS = {"cut": 0.0, "overlap": 3.0, "cross-fade, 2 s": 2.0, "cross-fade, 4 s": 4.0, "speech over it": 3.0}
 
 
 def measure_frames(corpus: Corpus, models: Path, *, seed: int, threads: int, say: Callable[[str], None]) -> None:
@@ -87,7 +91,7 @@ def measure_frames(corpus: Corpus, models: Path, *, seed: int, threads: int, say
         said = speech[first : first + round(length_s * SAMPLE_RATE_HZ)]
         return _picture(spectrograph, said), 0.0, said * np.float32(_LEVEL / max(np.sqrt(np.mean(said**2)), _QUIETEST))
 
-    for name in ("cut", "overlap", "cross-fade", "speech over it"):
+    for name in _ENDS:
         errors = np.array(
             [
                 _end_error_s(spectrograph, draw, name, np.random.default_rng([seed, number]))
@@ -96,7 +100,7 @@ def measure_frames(corpus: Corpus, models: Path, *, seed: int, threads: int, say
         )
         missed, claimed = np.fmax(-errors, 0), np.fmax(errors, 0)
         say(
-            f"end, {name:14} missed {missed.mean():.2f} s, claimed too much {claimed.mean():.2f} s,"
+            f"end, {name:15} missed {missed.mean():.2f} s, claimed too much {claimed.mean():.2f} s,"
             f" within 0.5 s {np.mean(np.abs(errors) <= 0.5):.0%}"
         )
 
@@ -150,13 +154,18 @@ def _end_error_s(
     there, start_s, samples = draw(dice)
     _, _, other = draw(dice, talk=kind == "speech over it")
     seconds = np.arange(len(samples)) / SAMPLE_RATE_HZ
-    overlap_s = {"cut": 0.0, "overlap": 3.0, "cross-fade": 4.0, "speech over it": 3.0}[kind]
+    overlap_s = _ENDS[kind]
     begins_s = _INSIDE_S - overlap_s
     ramp = np.clip((seconds - begins_s) / max(overlap_s, 1e-3), 0.0, 1.0)
-    going = np.where(seconds < _INSIDE_S, 1.0 - ramp if kind == "cross-fade" else 1.0, 0.0)
-    coming = np.where(seconds >= begins_s, ramp if kind == "cross-fade" else 1.0, 0.0)
+    faded = kind.startswith("cross-fade")
+    going = np.where(seconds < _INSIDE_S, 1.0 - ramp if faded else 1.0, 0.0)
+    coming = np.where(seconds >= begins_s, ramp if faded else 1.0, 0.0)
     heard = _picture(spectrograph, (samples * going + other * coming).astype(np.float32))
     guess_s = _INSIDE_S - float(dice.uniform(0, _LARGEST_GUESS_S))
     line = Line(origin_s=-start_s, tempo_ratio=1.0)
     seen = presence(heard, there, line, pitch_ratio=1.0, first_s=_MARGIN_S, last_s=guess_s - _MARGIN_S)
-    return 0.0 if seen is None else seen.edge(guess_s, guess_s - 3.0, ending=True) - _INSIDE_S
+    if seen is None:
+        return 0.0
+    end_s = seen.edge(guess_s, guess_s - 3.0, ending=True)
+    _, end_s = covered_edges(seen, heard, there, pitch_ratio=1.0, start_s=0.0, end_s=end_s)
+    return end_s - _INSIDE_S
