@@ -35,10 +35,6 @@ _SHORT_S = 4.0
 _ONE_CHORD_S = 2.0
 #: What is heard so clearly, for so long, has nearly as much identity as agreement, or it is kin.
 _CLEAR, _LEAST_KIN_S, _KIN_SHARE = 0.6, 2.5, 0.65
-#: Where windows are so like the recording little else sounds: of 1,000 looks at airings of all kinds, 98 % agreed by so
-#: much. Windows of two pieces over the same chords may be as near; their frames are not.
-_NEAR, _AGREEMENT_OF_NEAR = np.array([0.75, 0.8, 0.85, 0.9, 0.95]), np.array([0.3, 0.37, 0.45, 0.55, 0.65])
-_DROWNED_BELOW = 0.8
 #: A line that windows have found is so far off at most; over its whole length it turns by so much, and by so much of
 #: that length.
 _OFF_S, _TURN_S, _TURN_RATIO = 0.32, 0.3, 0.02
@@ -76,21 +72,22 @@ class Presence:
     #: How many seconds were inside.
     inside_s: float
 
-    def speaks_alone(self, similarity: float) -> bool:
-        """Whether frames may say more than windows do, which are so like the recording: it drowns, for long. Of what is
-        heard clearly windows know, and kin have less identity than agreement.
+    @property
+    def speaks_alone(self) -> bool:
+        """Whether frames may say more than windows do: the recording drowns, for long. Of what is heard clearly windows
+        know, and kin have less identity than agreement.
         """
         drowned = self.agreement < _CLEAR and self.identity >= _DROWNED_SHARE * self.agreement
-        return drowned and similarity < _DROWNED_BELOW and self.inside_s >= LONG_S
+        return drowned and self.inside_s >= LONG_S
 
-    def nats(self, similarity: float) -> float:
-        """What the frames say for the recording beyond what its windows say, which are so like it on average."""
-        clear = self.agreement >= _CLEAR and self.identity < _KIN_SHARE * self.agreement
-        near = similarity >= _NEAR[0] and self.agreement < np.interp(similarity, _NEAR, _AGREEMENT_OF_NEAR)
-        if (clear or near) and self.inside_s >= _LEAST_KIN_S:
+    @property
+    def nats(self) -> float:
+        """What the frames say for the recording beyond what its windows say."""
+        clear = self.agreement >= _CLEAR and self.inside_s >= _LEAST_KIN_S
+        if clear and self.identity < _KIN_SHARE * self.agreement:
             return -MOST_FRAME_NATS
         enough = min(max(self.inside_s - _ONE_CHORD_S, 0.0), 1.0)
-        if self.speaks_alone(similarity):
+        if self.speaks_alone:
             enough = min(self.inside_s / LONG_S, 2.0)
         over = max(self.identity - _ALIKE, 0.0) * _NATS_PER_IDENTITY * enough
         under = min(self.identity - _STRANGE, 0.0) * _NATS_PER_IDENTITY * min(self.inside_s / _SHORT_S, 2.0)

@@ -288,10 +288,8 @@ class Run:
         """
         seen = self._seen(self.first_s, self.last_s + window_s, pitch_ratio, around_s=_MARGIN_S)
         if seen is not None:
-            similarity = self.similarity()
-            nats = seen.nats(similarity)
             # One note that dies away is like any other: what windows do not know at all frames cannot know.
-            self.frame_nats = nats if seen.speaks_alone(similarity) else min(nats, max(self.window_nats, 0.0))
+            self.frame_nats = seen.nats if seen.speaks_alone else min(seen.nats, max(self.window_nats, 0.0))
 
     def _seen(self, start_s: float, end_s: float, pitch_ratio: float, *, around_s: float = np.inf) -> Presence | None:
         """Frame by frame, whether the recording is on air; None where frames are not known or too few."""

@@ -101,10 +101,10 @@ def test_an_airing_does_not_outlast_its_recording():
 def test_frames_speak_for_what_they_are_and_against_what_they_are_not():
     stream, line = aired(0.0)
     look = {"pitch_ratio": 1.0, "first_s": 8.0, "last_s": 22.0}
-    assert presence(stream, picture(PIECE), line, **look).nats(0.7) > 4.5
+    assert presence(stream, picture(PIECE), line, **look).nats > 4.5
     strange = presence(picture(OTHER), picture(PIECE), line, **look)
     assert strange.identity < 0.1
-    assert strange.nats(0.7) < -4.0
+    assert strange.nats < -4.0
 
 
 def test_another_recording_of_the_same_drums_agrees_in_loudness_and_not_in_identity():
@@ -114,7 +114,7 @@ def test_another_recording_of_the_same_drums_agrees_in_loudness_and_not_in_ident
     kin = presence(picture(one), picture(other), line, pitch_ratio=1.0, first_s=8.0, last_s=22.0)
     assert kin.agreement > 0.4
     assert kin.identity < 0.15
-    assert kin.nats(0.7) < 0
+    assert kin.nats < 0
 
 
 @pytest.mark.parametrize(
@@ -143,31 +143,7 @@ def test_what_is_heard_clearly_has_identity_or_is_kin(agreement, identity, insid
     seen = Presence(
         times_s=none, correlations=none, line=line, agreement=agreement, identity=identity, inside_s=inside_s
     )
-    assert seen.nats(0.7) == pytest.approx(nats)
-
-
-@pytest.mark.parametrize(
-    ("similarity", "agreement", "inside_s", "nats"),
-    [
-        (0.92, 0.7, 4.0, 5.0),
-        (0.89, 0.32, 4.0, -5.0),  # an arpeggio over the chords of another
-        (0.89, 0.32, 2.0, 0.0),  # too short to say
-        (0.6, 0.32, 4.0, 0.0),  # under noise windows are as far as frames
-        (0.85, 0.5, 10.0, 1.6),  # what is so near does not drown, however long
-        (0.7, 0.5, 10.0, 3.2),
-    ],
-)
-def test_frames_of_what_windows_are_near_to_agree_or_it_is_kin(similarity, agreement, inside_s, nats):
-    none = np.empty(0)
-    seen = Presence(
-        times_s=none,
-        correlations=none,
-        line=Line(origin_s=0.0, tempo_ratio=1.0),
-        agreement=agreement,
-        identity=0.96 * agreement,
-        inside_s=inside_s,
-    )
-    assert seen.nats(similarity) == pytest.approx(nats)
+    assert seen.nats == pytest.approx(nats)
 
 
 def test_only_so_much_around_is_compared_and_it_says_the_same():
