@@ -14,14 +14,15 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from monitor.match.changes import Flat, between, has_bands, is_heard, nepers
+from monitor.match.changes import Flat, is_heard
+from monitor.match.glimpse import louder, ranked
 from monitor.match.presence import Presence
 from monitor.types import Spectrogram
 
 Floats = NDArray[np.float64]
 
-#: The bands of the recording that count in a frame: nepers of power below its loudest, and above the lowest level.
-_LOUD, _AUDIBLE = 6.0, 2.0
+#: The bands of the recording that count in a frame: nepers of power below its loudest.
+_LOUD = 6.0
 #: The bound is this share of what the stream has more in all bands of so many seconds, of at least so many values.
 _LEAST_SHARE = 0.15
 _OVER_S = 0.576
@@ -42,7 +43,7 @@ _CORRELATION_NATS, _OTHER_CORRELATION = 0.3, 0.2
 _COVERED_S, _NEXT_S = 8.0, 3.0
 _GOES_ON_NATS, _OVER_NATS = 1.0, -2.5
 #: A bound is of both sides of an end: that lies so much further.
-_STRADDLED_S, _AFTER_S = 0.18, 0.2
+_STRADDLED_S, _AFTER_S = 0.1, 0.2
 
 #: Fades as they are sought: lengths, and how far beyond the last second that correlates they end.
 _LENGTHS_S, _BEYOND_S = np.arange(1.0, 8.01, 0.25), np.arange(0.25, 2.51, 0.125)
@@ -56,12 +57,12 @@ _ABOVE_COST, _MOST_COST = 0.3, 0.16
 _BETTER = 0.2
 _FAINT, _FAINT_S = 0.65, 0.5
 #: A second too many is worse than one too few: so much of what a fade goes on for is claimed.
-_CLAIMED_SHARE = 0.7
+_CLAIMED_SHARE = 0.6
 _LEAST_FRAMES = 20
 
 
 def covered_edges(
-    seen: Presence, stream: Spectrogram, reference: Spectrogram, *, pitch_ratio: float, start_s: float, end_s: float
+    seen: Presence, stream: Spectrogram, reference: Spectrogram, *, start_s: float, end_s: float
 ) -> tuple[float, float]:
     """Where an airing begins and ends that correlations tell from `start_s` to `end_s`: there, or as far outside as it
     goes on under what covers it.
@@ -70,7 +71,7 @@ def covered_edges(
     """
     margin_s = min(_FADING_S, (end_s - start_s) / 2)
     bounds = [
-        _bounds(seen, stream, reference, pitch_ratio=pitch_ratio, inside_s=inside_s)
+        _bounds(seen, stream, reference, inside_s)
         for inside_s in ((start_s + margin_s, end_s - _MARGIN_S), (start_s + _MARGIN_S, end_s - margin_s))
     ]
 
@@ -87,12 +88,7 @@ def covered_edges(
 
 
 def _bounds(
-    seen: Presence,
-    stream: Spectrogram,
-    reference: Spectrogram,
-    *,
-    pitch_ratio: float,
-    inside_s: tuple[float, float],
+    seen: Presence, stream: Spectrogram, reference: Spectrogram, inside_s: tuple[float, float]
 ) -> Floats | None:
     """How loud the recording can be in each frame, (T,): the largest amplitude, about 1 inside; NaN where too little of
     it is known. None where too little is inside.
@@ -100,14 +96,8 @@ def _bounds(
     inside = (seen.times_s >= inside_s[0]) & (seen.times_s <= inside_s[1])
     if np.count_nonzero(inside) * stream.step_s < _LEAST_INSIDE_S:
         return None
-    known = nepers(reference, 1.0)
-    known[~is_heard(reference)] = np.nan
-    reference_s = seen.line.tempo_ratio * (seen.times_s - seen.line.origin_s)
-    there = between(known, (reference_s - reference.start_s) / reference.step_s)
-    loud = there > np.maximum(np.fmax.reduce(there, axis=1, keepdims=True) - _LOUD, _AUDIBLE)
-    loud &= is_heard(stream)[:, np.newaxis] & has_bands(pitch_ratio)
-    more = np.where(loud, nepers(stream, pitch_ratio) - there, np.nan)
-    least = _least(more - _ranked(more[inside].T, 0.5, least=1), round(_OVER_S / stream.step_s / 2))
+    more = louder(stream, reference, seen.line, pitch_ratio=seen.pitch_ratio, loud=_LOUD)
+    least = _least(more - ranked(more[inside].T, 0.5, least=1), round(_OVER_S / stream.step_s / 2))
     usual = least[inside & ~np.isnan(least)]
     return np.asarray(np.exp((least - np.median(usual)) / 2), dtype=np.float64) if len(usual) else None
 
@@ -116,15 +106,7 @@ def _least(values: Flat, reach: int) -> Flat:
     """The bound of each frame (T,) by the values (T, bands) of those up to `reach` beside it."""
     padded = np.pad(values, ((reach, reach), (0, 0)), constant_values=np.nan)
     beside = sliding_window_view(padded, 2 * reach + 1, axis=0).reshape(len(values), -1)
-    return _ranked(beside, _LEAST_SHARE, least=_LEAST_VALUES)
-
-
-def _ranked(rows: Flat, share: float, *, least: int) -> Flat:
-    """The value of each row that this share of its known ones is below; NaN where fewer than `least` are known."""
-    counts = np.count_nonzero(~np.isnan(rows), axis=1)
-    at = np.clip(np.rint(share * (counts - 1)), 0, None).astype(np.intp)
-    found = np.take_along_axis(np.sort(rows, axis=1), at[:, np.newaxis], axis=1)[:, 0]
-    return np.asarray(np.where(counts >= least, found, np.nan))
+    return ranked(beside, _LEAST_SHARE, least=_LEAST_VALUES)
 
 
 def _held_s(outwards_s: Floats, gains: Floats, correlations: Floats) -> float:

@@ -40,6 +40,8 @@ _CLEAR, _LEAST_KIN_S, _KIN_SHARE = 0.6, 2.5, 0.65
 _OFF_S, _TURN_S, _TURN_RATIO = 0.32, 0.3, 0.02
 _COARSE_S, _FINE_S, _TURN_STEP_S = 0.032, 0.016, 0.1
 _FRAMES_TO_FIT = 100
+#: A transposed stream is read at pitches two bands of the network's apart: its own lies between.
+_PITCHES = np.exp(np.array([-0.04, -0.02, 0.0, 0.02, 0.04])).tolist()
 #: Frames beyond the airing's edge correlate less than this.
 _ON_AIR = 0.2
 #: An edge is where the correlation falls to this share of what it is in the second inside it ...
@@ -71,6 +73,8 @@ class Presence:
     identity: float
     #: How many seconds were inside.
     inside_s: float
+    #: The stream's pitch is so many times the recording's.
+    pitch_ratio: float = 1.0
 
     @property
     def speaks_alone(self) -> bool:
@@ -136,8 +140,9 @@ def presence(
 ) -> Presence | None:
     """Compare a stream with the recording that is on air between `first_s` and `last_s` along about that line.
 
-    The stream's pitch is `pitch_ratio` times the recording's. Frames up to `around_s` outside are compared too, all of
-    them `smooth` where lines are to be compared with each other. None where too little was heard inside.
+    The stream's pitch is about `pitch_ratio` times the recording's; a transposed one's is worked out. Frames up to
+    `around_s` outside are compared too, all of them `smooth` where lines are to be compared with each other. None where
+    too little was heard inside.
     """
     stream = _cut(stream, first_s - around_s, last_s + around_s)
     if not len(stream.levels):
@@ -153,9 +158,13 @@ def presence(
     inside = (times_s >= first_s) & (times_s <= last_s) & is_heard(stream)
     if np.count_nonzero(inside) * stream.step_s < _LEAST_INSIDE_S:
         return None
-    heard, known = changes(stream, pitch_ratio), changes(reference, 1.0)
-    if smooth:
-        heard, known = smoothed(heard), smoothed(known)
+
+    def heard_at(pitch_ratio: float) -> Flat:
+        found = changes(stream, pitch_ratio)
+        return smoothed(found) if smooth else found
+
+    heard, known = heard_at(pitch_ratio), changes(reference, 1.0)
+    known = smoothed(known) if smooth else known
     known[~is_heard(reference)] = np.nan
     first_s, last_s = times_s[inside][[0, -1]].tolist()
     middle_s, length_s = (first_s + last_s) / 2, max(last_s - first_s, 2.0)
@@ -178,6 +187,11 @@ def presence(
     fine = [(off_s + moved_s, turn_s) for turn_s in turns_s for moved_s in (-_FINE_S, 0.0, _FINE_S)]
     off_s, turn_s = max(fine, key=lambda pair: agreement(*pair))
     there = along(off_s, turn_s, slice(None))
+    if pitch_ratio != 1.0:
+        pitches = [(pitch_ratio * ratio, heard_at(pitch_ratio * ratio)) for ratio in _PITCHES if ratio != 1.0]
+        pitch_ratio, heard = max(
+            [(pitch_ratio, heard), *pitches], key=lambda pitch: _agreement(pitch[1][some], there[some])
+        )
     norms = np.sqrt(np.sum(heard**2, axis=1) * np.sum(there**2, axis=1)) + _SMALL
     correlations = np.sum(heard * there, axis=1) / norms
     correlations[~is_heard(stream)] = np.nan
@@ -190,6 +204,7 @@ def presence(
         agreement=_agreement(heard[inside], there[inside]),
         identity=_agreement(sharpened(heard[inside]), sharpened(there[inside])),
         inside_s=float(np.count_nonzero(inside)) * stream.step_s,
+        pitch_ratio=pitch_ratio,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from monitor.match.cover import covered_edges
 from monitor.match.edge import place_edge
+from monitor.match.glimpse import glimpses
 from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, best_segment
 from monitor.match.presence import Presence, presence
 from monitor.match.score import Calibration, Likeness
@@ -30,6 +31,8 @@ _LEAST_AGREEMENT = 0.35
 #: What hardly any station does must be the better shown, since it is sought in so many more places.
 _FAR_TEMPO_NATS = 2.0
 _TRANSPOSED_NATS = 3.0
+#: What lacks the recording's notes for so long is another piece: each second says so much against it.
+_LEAST_KIN_S, _KIN_NATS_PER_S = 3.4, 2.0
 #: Evidence of what was believed once is told in full.
 _BELIEVED = frozenset((MatchState.CONFIRMED, MatchState.ENDED))
 #: One pattern may be like a second of another piece: frames must find a recording in its place so often in a row, each
@@ -287,9 +290,21 @@ class Run:
         airing drowns for long.
         """
         seen = self._seen(self.first_s, self.last_s + window_s, pitch_ratio, around_s=_MARGIN_S)
-        if seen is not None:
+        if seen is None:
+            return
+        if self._is_kin(seen, window_s):
+            self.frame_nats = -_KIN_NATS_PER_S * seen.inside_s
+        else:
             # One note that dies away is like any other: what windows do not know at all frames cannot know.
             self.frame_nats = seen.nats if seen.speaks_alone else min(seen.nats, max(self.window_nats, 0.0))
+
+    def _is_kin(self, seen: Presence, window_s: float) -> bool:
+        """Whether what sounds lacks too much of the recording to be it, be windows as near as they are."""
+        if self.pictures is None or seen.inside_s < _LEAST_KIN_S:
+            return False
+        edges_s = self.first_s + _MARGIN_S, self.last_s + window_s - _MARGIN_S
+        found = glimpses(*self.pictures, seen.line, pitch_ratio=seen.pitch_ratio, first_s=edges_s[0], last_s=edges_s[1])
+        return found is not None and found.are_of_kin(seen.identity)
 
     def _seen(self, start_s: float, end_s: float, pitch_ratio: float, *, around_s: float = np.inf) -> Presence | None:
         """Frame by frame, whether the recording is on air; None where frames are not known or too few."""
@@ -343,9 +358,7 @@ class Run:
                 seen.edge(end_s, max(end_s - _SURELY_INSIDE_S, middle_s), ending=True),
             )
             if self.pictures is not None:
-                start_s, end_s = covered_edges(
-                    seen, *self.pictures, pitch_ratio=pitch_ratio, start_s=start_s, end_s=end_s
-                )
+                start_s, end_s = covered_edges(seen, *self.pictures, start_s=start_s, end_s=end_s)
         if first_s <= heard_s[0] and self._fills(first_s):
             start_s = first_s
         start_s = max(start_s, line.origin_s)

@@ -167,5 +167,5 @@ def _end_error_s(
     if seen is None:
         return 0.0
     end_s = seen.edge(guess_s, guess_s - 3.0, ending=True)
-    _, end_s = covered_edges(seen, heard, there, pitch_ratio=1.0, start_s=0.0, end_s=end_s)
+    _, end_s = covered_edges(seen, heard, there, start_s=0.0, end_s=end_s)
     return end_s - _INSIDE_S

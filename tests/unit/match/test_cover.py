@@ -38,7 +38,7 @@ def edges(stream: Spectrogram, start_s: float, end_s: float, *, pitch_ratio: flo
     reference = picture(PIECE)
     seen = presence(stream, reference, LINE, pitch_ratio=pitch_ratio, first_s=start_s + 1, last_s=end_s - 1)
     assert seen is not None
-    return covered_edges(seen, stream, reference, pitch_ratio=pitch_ratio, start_s=start_s, end_s=end_s)
+    return covered_edges(seen, stream, reference, start_s=start_s, end_s=end_s)
 
 
 @pytest.mark.parametrize("seconds", [3.0, 5.0])

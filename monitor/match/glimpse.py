@@ -1,0 +1,98 @@
+"""Where a recording is the loudest thing that a stream holds, band by band and frame by frame.
+
+Sound only adds to sound: where a recording is loud the stream is as loud, or louder by what sounds with it, and hardly
+ever quieter. In places between words and drum beats nothing else is as loud, so that there it is exactly as loud
+("glimpses": Cooke, "A glimpsing model of speech perception in noise", Journal of the Acoustical Society of America,
+2006). Another piece over the same chords, which windows and correlations find alike, lacks many of the recording's
+notes, and is hardly anywhere exactly as loud.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.match.changes import Flat, between, has_bands, is_heard, nepers
+from monitor.match.line import Line
+from monitor.types import BANDS, Spectrogram
+
+Floats = NDArray[np.float64]
+
+#: The bands of the recording that count in a frame: nepers of power below its loudest, and above the lowest level.
+_LOUD, _AUDIBLE = 4.0, 2.0
+#: How much louder the stream is in a band where nothing else is: this share of what it is louder there, the middle one
+#: of so many bands to either side.
+_ALONE_SHARE, _LEAST_OF_BAND = 0.3, 4
+_BANDS_BESIDE = 2
+#: In places so near to what most are the stream is as loud as the recording; what is so far below is missing.
+_EXACT, _MISSING = 0.35, 0.7
+_GAINS = np.arange(-2.0, 2.01, 0.1)
+_LEAST_FRAMES, _LEAST_BANDS = 15, 4
+#: Kin are exactly as loud in fewer places, lack more, and have less identity than nearly all airings: each of these may
+#: be an airing's in an echoing room, through an equaliser or at a tempo not yet known, all three seldom.
+_KIN_EXACT, _KIN_MISSING, _KIN_IDENTITY = 0.29, 0.17, 0.55
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Glimpses:
+    """Shares of the places, a band of a frame each, where the recording is loud."""
+
+    #: Where the stream is as loud as the recording.
+    exact: float
+    #: Where it is clearly less loud.
+    missing: float
+
+    def are_of_kin(self, identity: float) -> bool:
+        """Whether another piece sounds, whose frames have that identity with the recording."""
+        return identity < _KIN_IDENTITY and self.exact < _KIN_EXACT and self.missing >= _KIN_MISSING
+
+
+def glimpses(
+    stream: Spectrogram, reference: Spectrogram, line: Line, *, pitch_ratio: float, first_s: float, last_s: float
+) -> Glimpses | None:
+    """How far what was heard from `first_s` to `last_s` holds the recording along a line; None where too little tells.
+
+    The stream's pitch is `pitch_ratio` times the recording's. Gain and equaliser do not count.
+    """
+    times_s = stream.start_s + stream.step_s * np.arange(len(stream.levels), dtype=np.float64)
+    inside = (times_s >= first_s) & (times_s <= last_s)
+    if np.count_nonzero(inside) < _LEAST_FRAMES:
+        return None
+    first, last = np.flatnonzero(inside)[[0, -1]].tolist()
+    part = Spectrogram(start_s=float(times_s[first]), step_s=stream.step_s, levels=stream.levels[first : last + 1])
+    more = louder(part, reference, line, pitch_ratio=pitch_ratio, loud=_LOUD)
+    alone = ranked(more.T, _ALONE_SHARE, least=_LEAST_OF_BAND)
+    if np.count_nonzero(~np.isnan(alone)) < _LEAST_BANDS:
+        return None
+    padded = np.pad(alone, _BANDS_BESIDE, constant_values=np.nan)
+    beside = np.stack([padded[first : first + BANDS] for first in range(2 * _BANDS_BESIDE + 1)], axis=1)
+    places = more - ranked(beside, 0.5, least=1)
+    places = np.sort(places[~np.isnan(places)])
+    exact = (np.searchsorted(places, _GAINS + _EXACT) - np.searchsorted(places, _GAINS - _EXACT)) / len(places)
+    best = int(np.argmax(exact))
+    missing = np.searchsorted(places, _GAINS[best] - _MISSING) / len(places)
+    return Glimpses(exact=float(exact[best]), missing=float(missing))
+
+
+def louder(stream: Spectrogram, reference: Spectrogram, line: Line, *, pitch_ratio: float, loud: float) -> Flat:
+    """How many nepers louder the stream is than the recording along a line, (T, BANDS), in places where that is no more
+    than `loud` nepers below its frame's loudest band; NaN in others, and where either was not heard.
+    """
+    times_s = stream.start_s + stream.step_s * np.arange(len(stream.levels), dtype=np.float64)
+    known = nepers(reference, 1.0)
+    known[~is_heard(reference)] = np.nan
+    reference_s = line.tempo_ratio * (times_s - line.origin_s)
+    there = between(known, np.asarray((reference_s - reference.start_s) / reference.step_s))
+    counts = there > np.maximum(np.fmax.reduce(there, axis=1, keepdims=True) - loud, _AUDIBLE)
+    counts &= is_heard(stream)[:, np.newaxis] & has_bands(pitch_ratio)
+    return np.asarray(np.where(counts, nepers(stream, pitch_ratio) - there, np.nan), dtype=np.float32)
+
+
+def ranked(rows: Flat, share: float, *, least: int) -> Flat:
+    """The value of each row that this share of its known ones is below; NaN where fewer than `least` are known."""
+    counts = np.count_nonzero(~np.isnan(rows), axis=1)
+    at = np.clip(np.rint(share * (counts - 1)), 0, None).astype(np.intp)
+    found = np.take_along_axis(np.sort(rows, axis=1), at[:, np.newaxis], axis=1)[:, 0]
+    return np.asarray(np.where(counts >= least, found, np.nan))

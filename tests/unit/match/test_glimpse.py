@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from monitor.match.glimpse import Glimpses, glimpses
+from monitor.match.line import Line
+from monitor.types import ABSENT, BANDS, Spectrogram
+from tests.unit.match.pictures import STEP_S, at, mixed, picture, sound
+
+PIECE, OTHER = sound(60.0, 1), sound(60.0, 2)
+LINE = Line(origin_s=0.0, tempo_ratio=1.0)
+
+
+def seen(stream: Spectrogram, **other: float) -> Glimpses:
+    found = glimpses(stream, picture(PIECE), LINE, **{"pitch_ratio": 1.0, "first_s": 20.0, "last_s": 26.0, **other})
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("over_db", "exact", "missing"), [(-6.0, 0.7, 0.05), (0.0, 0.45, 0.1), (6.0, 0.3, 0.2)])
+def test_a_recording_under_another_sound_is_somewhere_exactly_as_loud(over_db, exact, missing):
+    found = seen(picture(mixed(PIECE, OTHER, over_db)))
+    assert found.exact > exact
+    assert found.missing < missing
+    assert not found.are_of_kin(0.3)
+
+
+def test_another_sound_lacks_what_the_recording_has():
+    found = seen(picture(OTHER))
+    assert found.missing > 0.2
+    assert found.are_of_kin(0.3)
+    assert not found.are_of_kin(0.8)  # frames know better
+
+
+def test_another_piece_over_the_same_chords_lacks_its_notes():
+    # Slow chords of both, and what changes of one or the other.
+    slow = np.repeat(np.random.default_rng(5).normal(0, 2.0, (60, BANDS)), 16, axis=0)[: len(PIECE)]
+    one, other = 12.0 + slow[: len(PIECE)] + (PIECE - 12.0), 12.0 + slow[: len(PIECE)] + (OTHER - 12.0)
+    look = {"pitch_ratio": 1.0, "first_s": 20.0, "last_s": 26.0}
+    kin = glimpses(picture(other), picture(one), LINE, **look)
+    itself = glimpses(picture(one), picture(one), LINE, **look)
+    assert kin.are_of_kin(0.5)
+    assert itself.exact > 0.95
+    assert itself.missing == 0.0
+
+
+def test_gain_and_an_equaliser_change_nothing():
+    tilted = picture(mixed(PIECE, OTHER, -6.0) + np.linspace(0.0, 3.0, BANDS) - 2.0)
+    assert seen(tilted).exact > 0.6
+    assert seen(tilted).missing < 0.12
+
+
+def test_a_transposed_airing_is_compared_at_the_recordings_pitch():
+    up_two_bands = (3900 / 250) ** (2 / (BANDS - 1))
+    higher = Spectrogram(start_s=STEP_S, step_s=STEP_S, levels=np.roll(picture(PIECE).levels, 2, axis=1))
+    assert seen(higher, pitch_ratio=up_two_bands).exact > 0.9
+    assert seen(higher).exact < 0.4
+
+
+def test_too_little_says_nothing():
+    stream, look = picture(PIECE), {"pitch_ratio": 1.0, "first_s": 20.0, "last_s": 20.5}
+    assert glimpses(stream, picture(PIECE), LINE, **look) is None
+    levels = stream.levels.copy()
+    levels[at(levels, 15.0, 30.0)] = ABSENT
+    unheard = Spectrogram(start_s=STEP_S, step_s=STEP_S, levels=levels)
+    assert glimpses(unheard, picture(PIECE), LINE, **{**look, "last_s": 26.0}) is None
