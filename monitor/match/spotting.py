@@ -11,11 +11,12 @@ drums are like themselves everywhere and stand out nowhere.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from monitor.match.changes import Flat, Floats, around, between, changes, is_heard, sharpened
+from monitor.match.glimpse import Glimpses, glimpses
 from monitor.match.line import Line
 from monitor.types import BANDS, Spectrogram
 
@@ -58,10 +59,16 @@ class Spot:
     correlation: float
     #: How far that is above all other places.
     deviations: float
+    #: What is seen of the recording there.
+    glimpses: Glimpses | None = None
 
     @property
     def nats(self) -> float:
-        """The evidence that the recording is on air, if windows point there too."""
+        """The evidence that the recording is on air, if windows point there too; none where more of it is missing than
+        is there as it is, as nearly always at the best place of another recording.
+        """
+        if self.glimpses is not None and self.glimpses.missing >= self.glimpses.exact:
+            return 0.0
         enough = min((self.last_s - self.first_s) / _ENOUGH_S, 1.0)
         return min((self.deviations - _CHANCE_DEVIATIONS) * _NATS_PER_DEVIATION * enough, MOST_SPOT_NATS)
 
@@ -81,6 +88,7 @@ class Recording:
 
     def __init__(self, picture: Spectrogram) -> None:
         self.start_s, self.step_s = picture.start_s, picture.step_s
+        self._picture = picture
         self.changes, self._heard = _evened(picture), is_heard(picture)
         #: Its spectrum along time, of one size.
         self._spectrum = np.empty((0, BANDS), dtype=np.complex64)
@@ -112,13 +120,17 @@ class Recording:
         deviation = max(*tails, float(elsewhere.std()), _LEAST_DEVIATION / math.sqrt(count * step_s))
         at = float(places[best]) + _between_peaks(found, best)
         started_s = stream.start_s + first * step_s
-        return Spot(
+        spot = Spot(
             line=Line(origin_s=started_s - (self.start_s + at * step_s), tempo_ratio=1.0),
             first_s=started_s,
             last_s=started_s + count * step_s,
             correlation=float(found[best]),
             deviations=(float(found[best]) - middle) / deviation,
         )
+        if spot.nats <= 0.0:
+            return spot
+        seen = glimpses(stream, self._picture, spot.line, pitch_ratio=1.0, first_s=spot.first_s, last_s=spot.last_s)
+        return replace(spot, glimpses=seen)
 
     def _correlated(self, heard: Flat) -> tuple[Floats, Floats]:
         """Where the first frame heard would lie, in frames of the recording, and the correlation there.

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from monitor.match.glimpse import Glimpses
 from monitor.match.line import Line
 from monitor.match.run import Run
 from monitor.match.spotting import MOST_SPOT_NATS, Recording, Spot
@@ -194,3 +197,11 @@ def test_a_match_that_is_believed_is_followed_as_it_sounds_now():
     for spotted in (spot(9.0), spot(8.0, last_s=16.0), spot(4.0, last_s=17.0)):
         run.sight(spotted)
     assert run.spot == spot(4.0, last_s=17.0)
+
+
+def test_a_place_that_lacks_more_of_the_recording_than_it_holds_is_no_evidence():
+    there = Recording(picture(PIECE)).spot(drowned(6.0, 6.0), first_s=5.0, last_s=11.0)
+    assert there.glimpses.exact > there.glimpses.missing
+    assert there.nats > 6.0
+    lacking = replace(there, glimpses=Glimpses(exact=0.2, missing=0.25))
+    assert lacking.nats == 0.0
