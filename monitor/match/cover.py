@@ -70,8 +70,9 @@ def covered_edges(
     `seen` is of all of the stream's frames. Nothing is claimed that was not heard.
     """
     margin_s = min(_FADING_S, (end_s - start_s) / 2)
+    more = louder(stream, reference, seen.line, pitch_ratio=seen.pitch_ratio, loud=_LOUD)
     bounds = [
-        _bounds(seen, stream, reference, inside_s)
+        _bounds(more, seen.times_s, inside_s, step_s=stream.step_s)
         for inside_s in ((start_s + margin_s, end_s - _MARGIN_S), (start_s + _MARGIN_S, end_s - margin_s))
     ]
 
@@ -87,17 +88,14 @@ def covered_edges(
     return start_s - beyond_s(bounds[0], start_s, -1), end_s + beyond_s(bounds[1], end_s, 1)
 
 
-def _bounds(
-    seen: Presence, stream: Spectrogram, reference: Spectrogram, inside_s: tuple[float, float]
-) -> Floats | None:
-    """How loud the recording can be in each frame, (T,): the largest amplitude, about 1 inside; NaN where too little of
-    it is known. None where too little is inside.
+def _bounds(more: Flat, times_s: Floats, inside_s: tuple[float, float], *, step_s: float) -> Floats | None:
+    """How loud the recording can be in each frame, (T,), by how much louder the stream is in each band, (T, BANDS): the
+    largest amplitude, about 1 inside; NaN where too little of it is known. None where too little is inside.
     """
-    inside = (seen.times_s >= inside_s[0]) & (seen.times_s <= inside_s[1])
-    if np.count_nonzero(inside) * stream.step_s < _LEAST_INSIDE_S:
+    inside = (times_s >= inside_s[0]) & (times_s <= inside_s[1])
+    if np.count_nonzero(inside) * step_s < _LEAST_INSIDE_S:
         return None
-    more = louder(stream, reference, seen.line, pitch_ratio=seen.pitch_ratio, loud=_LOUD)
-    least = _least(more - ranked(more[inside].T, 0.5, least=1), round(_OVER_S / stream.step_s / 2))
+    least = _least(more - ranked(more[inside].T, 0.5, least=1), round(_OVER_S / step_s / 2))
     usual = least[inside & ~np.isnan(least)]
     return np.asarray(np.exp((least - np.median(usual)) / 2), dtype=np.float64) if len(usual) else None
 
