@@ -43,7 +43,7 @@ _CORRELATION_NATS, _OTHER_CORRELATION = 0.3, 0.2
 _COVERED_S, _NEXT_S = 8.0, 3.0
 _GOES_ON_NATS, _OVER_NATS = 1.0, -2.5
 #: A bound is of both sides of an end: that lies so much further.
-_STRADDLED_S, _AFTER_S = 0.1, 0.2
+_STRADDLED_S, _AFTER_S = 0.08, 0.2
 
 #: Fades as they are sought: lengths, and how far beyond the last second that correlates they end.
 _LENGTHS_S, _BEYOND_S = np.arange(1.0, 8.01, 0.25), np.arange(0.25, 2.51, 0.125)
@@ -57,7 +57,7 @@ _ABOVE_COST, _MOST_COST = 0.3, 0.16
 _BETTER = 0.2
 _FAINT, _FAINT_S = 0.65, 0.5
 #: A second too many is worse than one too few: so much of what a fade goes on for is claimed.
-_CLAIMED_SHARE = 0.6
+_CLAIMED_SHARE = 0.5
 _LEAST_FRAMES = 20
 
 
