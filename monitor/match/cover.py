@@ -41,7 +41,7 @@ _CORRELATION_NATS, _OTHER_CORRELATION = 0.3, 0.2
 #: An airing is covered to its end for so long at most. That it goes on is worth so many nats, and that it is over then
 #: so many in each half second of the next seconds: else what covers it would cover anything.
 _COVERED_S, _NEXT_S = 8.0, 3.0
-_GOES_ON_NATS, _OVER_NATS = 1.0, -2.5
+_GOES_ON_NATS, _OVER_NATS = 1.5, -2.5
 #: A bound is of both sides of an end: that lies so much further.
 _STRADDLED_S, _AFTER_S = 0.08, 0.2
 
