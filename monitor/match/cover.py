@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
-from monitor.match.changes import Flat, is_heard
+from monitor.match.changes import Flat, Floats, is_heard
 from monitor.match.glimpse import louder, ranked
 from monitor.match.presence import Presence
 from monitor.types import Spectrogram
-
-Floats = NDArray[np.float64]
 
 #: The bands of the recording that count in a frame: nepers of power below its loudest.
 _LOUD = 6.0
@@ -71,6 +68,10 @@ def covered_edges(
     """
     margin_s = min(_FADING_S, (end_s - start_s) / 2)
     more = louder(stream, reference, seen.line, pitch_ratio=seen.pitch_ratio, loud=_LOUD)
+    reference_s = seen.line.tempo_ratio * (seen.times_s - seen.line.origin_s) - reference.start_s
+    heard = is_heard(stream)
+    # The recording is over: whatever sounds is not it.
+    beyond = heard & ((reference_s < 0.0) | (reference_s > reference.step_s * (len(reference.levels) - 1)))
     bounds = [
         _bounds(more, seen.times_s, inside_s, step_s=stream.step_s)
         for inside_s in ((start_s + margin_s, end_s - _MARGIN_S), (start_s + _MARGIN_S, end_s - margin_s))
@@ -81,9 +82,10 @@ def covered_edges(
             return 0.0
         order = slice(None, None, sign)
         outwards_s = sign * (seen.times_s - edge_s)[order]
-        held_s = _held_s(outwards_s, gains[order], seen.correlations[order])
-        heard_s = float(outwards_s[is_heard(stream)[order]].max(initial=0.0))
-        return min(held_s or _CLAIMED_SHARE * _fade_s(outwards_s, gains[order]), heard_s)
+        gains = np.where(beyond, 0.0, gains)[order]
+        reached_s = _held_s(outwards_s, gains, seen.correlations[order]) or _CLAIMED_SHARE * _fade_s(outwards_s, gains)
+        heard_s = outwards_s[heard[order] & (outwards_s <= reached_s)]
+        return min(reached_s, float(heard_s.max(initial=0.0)))
 
     return start_s - beyond_s(bounds[0], start_s, -1), end_s + beyond_s(bounds[1], end_s, 1)
 

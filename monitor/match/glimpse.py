@@ -12,13 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from monitor.match.changes import Flat, between, has_bands, is_heard, nepers
 from monitor.match.line import Line
 from monitor.types import BANDS, Spectrogram
-
-Floats = NDArray[np.float64]
 
 #: The bands of the recording that count in a frame: nepers of power below its loudest, and above the lowest level.
 _LOUD, _AUDIBLE = 4.0, 2.0

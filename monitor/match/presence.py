@@ -40,7 +40,7 @@ _CLEAR, _LEAST_KIN_S, _KIN_SHARE = 0.6, 2.5, 0.65
 _OFF_S, _TURN_S, _TURN_RATIO = 0.32, 0.3, 0.02
 _COARSE_S, _FINE_S, _TURN_STEP_S = 0.032, 0.016, 0.1
 _FRAMES_TO_FIT = 100
-#: A transposed stream is read at pitches two bands of the network's apart: its own lies between.
+#: A stream is read at pitches two bands of the network's apart: its own lies between.
 _PITCHES = np.exp(np.array([-0.04, -0.02, 0.0, 0.02, 0.04])).tolist()
 #: Frames beyond the airing's edge correlate less than this.
 _ON_AIR = 0.2
@@ -140,9 +140,9 @@ def presence(
 ) -> Presence | None:
     """Compare a stream with the recording that is on air between `first_s` and `last_s` along about that line.
 
-    The stream's pitch is about `pitch_ratio` times the recording's; a transposed one's is worked out. Frames up to
-    `around_s` outside are compared too, all of them `smooth` where lines are to be compared with each other. None where
-    too little was heard inside.
+    The stream's pitch is about `pitch_ratio` times the recording's, and is worked out. Frames up to `around_s` outside
+    are compared too, all of them `smooth` (and as they sound, if so they were read) where lines are to be compared with
+    each other. None where too little was heard inside.
     """
     stream = _cut(stream, first_s - around_s, last_s + around_s)
     if not len(stream.levels):
@@ -187,7 +187,7 @@ def presence(
     fine = [(off_s + moved_s, turn_s) for turn_s in turns_s for moved_s in (-_FINE_S, 0.0, _FINE_S)]
     off_s, turn_s = max(fine, key=lambda pair: agreement(*pair))
     there = along(off_s, turn_s, slice(None))
-    if pitch_ratio != 1.0:
+    if pitch_ratio != 1.0 or not smooth:
         pitches = [(pitch_ratio * ratio, heard_at(pitch_ratio * ratio)) for ratio in _PITCHES if ratio != 1.0]
         pitch_ratio, heard = max(
             [(pitch_ratio, heard), *pitches], key=lambda pitch: _agreement(pitch[1][some], there[some])

@@ -31,8 +31,8 @@ _LEAST_AGREEMENT = 0.35
 #: What hardly any station does must be the better shown, since it is sought in so many more places.
 _FAR_TEMPO_NATS = 2.0
 _TRANSPOSED_NATS = 3.0
-#: What lacks the recording's notes for so long is another piece: each second says so much against it.
-_LEAST_KIN_S, _KIN_NATS_PER_S = 3.4, 2.0
+#: What lacks the recording's notes for so long is another piece: each second says so much against it, up to so much.
+_LEAST_GLIMPSED_S, _KIN_NATS_PER_S, _MOST_KIN_NATS = 3.4, 2.0, 30.0
 #: Evidence of what was believed once is told in full.
 _BELIEVED = frozenset((MatchState.CONFIRMED, MatchState.ENDED))
 #: One pattern may be like a second of another piece: frames must find a recording in its place so often in a row, each
@@ -287,20 +287,20 @@ class Run:
 
     def look(self, window_s: float, pitch_ratio: float) -> None:
         """Ask the frames of all that the windows of the segment cover: they at most double what those say, unless the
-        airing drowns for long.
+        airing drowns for long, and speak against another piece that lacks the recording's notes.
         """
         seen = self._seen(self.first_s, self.last_s + window_s, pitch_ratio, around_s=_MARGIN_S)
         if seen is None:
             return
         if self._is_kin(seen, window_s):
-            self.frame_nats = -_KIN_NATS_PER_S * seen.inside_s
+            self.frame_nats = -min(_KIN_NATS_PER_S * seen.inside_s, _MOST_KIN_NATS)
         else:
             # One note that dies away is like any other: what windows do not know at all frames cannot know.
             self.frame_nats = seen.nats if seen.speaks_alone else min(seen.nats, max(self.window_nats, 0.0))
 
     def _is_kin(self, seen: Presence, window_s: float) -> bool:
         """Whether what sounds lacks too much of the recording to be it, be windows as near as they are."""
-        if self.pictures is None or seen.inside_s < _LEAST_KIN_S:
+        if self.pictures is None or seen.inside_s < _LEAST_GLIMPSED_S:
             return False
         edges_s = self.first_s + _MARGIN_S, self.last_s + window_s - _MARGIN_S
         found = glimpses(*self.pictures, seen.line, pitch_ratio=seen.pitch_ratio, first_s=edges_s[0], last_s=edges_s[1])
@@ -382,7 +382,7 @@ class Run:
             reference_end_s=max(line.reference_at(end_s), 0.0),
             origin_s=line.origin_s,
             tempo_ratio=line.tempo_ratio,
-            evidence_nats=self.told_nats,
+            evidence_nats=max(self.told_nats, 0.0),
             score=self.similarity(),
             last_hit_s=self.last_s,
             model_id=model_id,
