@@ -42,7 +42,7 @@ async def test_the_table_filters_as_one_types_and_is_exported_as_shown(visit, tm
 
 
 async def test_a_match_shows_its_plane_its_life_and_plays_its_reference_where_it_matched(visit, world):
-    found = await world.aired()
+    await world.aired()
     page = await visit.open("#/matches?stream=first")
     await rows(page).filter(has_text="first").last.click()
     await expect(page.get_by_role("heading", level=1)).to_have_text(MARKUP)
@@ -56,6 +56,8 @@ async def test_a_match_shows_its_plane_its_life_and_plays_its_reference_where_it
     await expect(page.get_by_role("region", name="Airing")).to_contain_text("first")
     await keep(page, "match")
     seek = page.get_by_role("slider")
+    # On a busy machine the oldest row may be another than the oldest that is certain.
+    found = (await world.daemon.get(f"/api/v1/matches/{page.url.rpartition('/')[2]}")).json()
     assert float(await seek.input_value()) == pytest.approx(found["reference_start_s"], abs=0.01)
     await page.get_by_role("button", name=re.compile("^Play")).click()
     await expect(page.get_by_role("button", name=re.compile("^Pause"))).to_be_visible()
