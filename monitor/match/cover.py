@@ -54,7 +54,7 @@ _ABOVE_COST, _MOST_COST = 0.3, 0.16
 _BETTER = 0.2
 _FAINT, _FAINT_S = 0.65, 0.5
 #: A second too many is worse than one too few: so much of what a fade goes on for is claimed.
-_CLAIMED_SHARE = 0.5
+_CLAIMED_SHARE = 0.6
 _LEAST_FRAMES = 20
 
 
@@ -85,7 +85,7 @@ def covered_edges(
         gains = np.where(beyond, 0.0, gains)[order]
         reached_s = _held_s(outwards_s, gains, seen.correlations[order]) or _CLAIMED_SHARE * _fade_s(outwards_s, gains)
         heard_s = outwards_s[heard[order] & (outwards_s <= reached_s)]
-        return min(reached_s, float(heard_s.max(initial=0.0)))
+        return min(reached_s, max(float(heard_s.max(initial=0.0)), 0.0) + stream.step_s)
 
     return start_s - beyond_s(bounds[0], start_s, -1), end_s + beyond_s(bounds[1], end_s, 1)
 

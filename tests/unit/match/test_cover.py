@@ -59,8 +59,8 @@ def test_a_cross_fade_is_followed_to_where_it_reaches_nothing(seconds, ending):
     found = edges(stream, start_s, end_s)
     before, after = (end_s, found[1]) if ending else (start_s, found[0])
     true_s = END_S if ending else START_S
-    # Half of what is covered is claimed.
-    assert abs(after - true_s) < 0.7 * abs(before - true_s)
+    # Somewhat more than half of what is covered is claimed.
+    assert abs(after - true_s) < 0.65 * abs(before - true_s)
     assert abs(found[0 if ending else 1] - (start_s if ending else end_s)) < 0.3
 
 
