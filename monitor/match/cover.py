@@ -43,7 +43,7 @@ _GOES_ON_NATS, _OVER_NATS = 1.5, -2.5
 _STRADDLED_S, _AFTER_S = 0.08, 0.2
 
 #: Fades as they are sought: lengths, and how far beyond the last second that correlates they end.
-_LENGTHS_S, _BEYOND_S = np.arange(1.0, 8.01, 0.25), np.arange(0.25, 2.51, 0.125)
+_LENGTHS_S, _BEYOND_S = np.arange(1.0, 8.01, 0.25), np.arange(0.5, 2.51, 0.125)
 _LONGEST_S = 7.0
 #: A fade's covered part is at most this share of its heard part.
 _COVERED_RATIO = 0.4
