@@ -43,7 +43,7 @@ _GOES_ON_NATS, _OVER_NATS = 1.5, -2.5
 _STRADDLED_S, _AFTER_S = 0.08, 0.2
 
 #: Fades as they are sought: lengths, and how far beyond the last second that correlates they end.
-_LENGTHS_S, _BEYOND_S = np.arange(1.0, 8.01, 0.25), np.arange(0.5, 2.51, 0.125)
+_LENGTHS_S, _BEYOND_S = np.arange(1.0, 8.01, 0.25), np.arange(0.125, 2.51, 0.125)
 _LONGEST_S = 7.0
 #: A fade's covered part is at most this share of its heard part.
 _COVERED_RATIO = 0.4
@@ -54,7 +54,8 @@ _ABOVE_COST, _MOST_COST = 0.3, 0.16
 _BETTER = 0.2
 _FAINT, _FAINT_S = 0.65, 0.5
 #: A second too many is worse than one too few: so much of what a fade goes on for is claimed.
-_CLAIMED_SHARE = 0.6
+#: What is covered for less says nothing: any end is a little blurred.
+_CLAIMED_SHARE, _LEAST_BEYOND_S = 0.6, 0.5
 _LEAST_FRAMES = 20
 
 
@@ -144,7 +145,8 @@ def _fade_s(outwards_s: Floats, gains: Floats) -> float:
     fades = np.clip((before_s + beyond_s[:, np.newaxis]) / lengths_s[:, np.newaxis], 0.0, 1.0)
     costs = _cost(gains - fades)
     best = int(np.argmin(costs))
-    return float(beyond_s[best]) if costs[best] <= float(_cost(gains - 1.0)) - _BETTER else 0.0
+    faded = beyond_s[best] >= _LEAST_BEYOND_S and costs[best] <= float(_cost(gains - 1.0)) - _BETTER
+    return float(beyond_s[best]) if faded else 0.0
 
 
 def _cost(errors: Floats) -> Floats:
