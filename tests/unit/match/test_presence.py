@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from uuid import UUID
+
 import numpy as np
 import pytest
 
 from monitor.match.line import Line
 from monitor.match.presence import Presence, presence
 from monitor.match.run import Run
-from monitor.types import ABSENT, BANDS, Spectrogram
+from monitor.match.score import generic_calibration
+from monitor.types import ABSENT, BANDS, MatchState, Spectrogram
 from tests.unit.match.pictures import STEP_S, at, mixed, picture, sound
 
 PIECE, OTHER = sound(60.0, 1), sound(60.0, 2)
@@ -209,3 +212,34 @@ def test_frames_of_what_drowns_for_long_say_more_than_windows(last_s, alone):
     run.pictures = stream, picture(PIECE)
     run.look(2.0, 1.0)
     assert run.frame_nats > 4.0 if alone else run.frame_nats == 2.0
+
+
+def test_a_pitch_between_the_readings_is_worked_out():
+    stream, line = aired()
+    part = 0.4  # of a band
+    levels = stream.levels.astype(float)
+    higher = np.rint((1 - part) * levels + part * np.roll(levels, 1, axis=1)).astype(np.uint8)
+    moved = Spectrogram(start_s=STEP_S, step_s=STEP_S, levels=higher)
+    seen = presence(moved, picture(PIECE), line, pitch_ratio=1.0, first_s=8.0, last_s=22.0)
+    assert seen.pitch_ratio == pytest.approx((3900 / 250) ** (part / (BANDS - 1)), rel=0.02)
+    still = presence(stream, picture(PIECE), line, pitch_ratio=1.0, first_s=8.0, last_s=22.0)
+    assert still.pitch_ratio == 1.0
+
+
+def test_another_piece_over_the_same_chords_is_bounded_and_no_negative_evidence_is_recorded():
+    stream, line = picture(OTHER), Line(origin_s=-5.0, tempo_ratio=1.0)
+    run = Run(reference_id="piece", line=line, born_s=8.0, first_s=8.0, last_s=26.0, evidence_nats=8.0, ceiling_nats=99)
+    run.pictures = stream, picture(PIECE)
+    run.look(2.0, 1.0)
+    assert run.frame_nats == -30.0
+    run.state, run.match_id = MatchState.PROVISIONAL, UUID(int=1)
+    match = run.as_match(
+        stream="s",
+        catalog="c",
+        model_id="m",
+        window_s=2.0,
+        hop_s=0.5,
+        duration_s=60.0,
+        calibration=generic_calibration(),
+    )
+    assert match.evidence_nats == 0.0
