@@ -71,6 +71,17 @@ def smoothed(found: Flat) -> Flat:
     return found
 
 
+def cut(spectrogram: Spectrogram, start_s: float, end_s: float) -> Spectrogram:
+    """The frames whose middles lie in [start_s, end_s)."""
+    step_s, count = spectrogram.step_s, len(spectrogram.levels)
+    first, last = np.clip(np.ceil((np.array([start_s, end_s]) - spectrogram.start_s) / step_s - 1e-6), 0, count).astype(
+        int
+    )
+    return Spectrogram(
+        start_s=spectrogram.start_s + first * step_s, step_s=step_s, levels=spectrogram.levels[first:last]
+    )
+
+
 def is_heard(spectrogram: Spectrogram) -> NDArray[np.bool_]:
     """Which frames there are, (T,)."""
     return np.asarray(spectrogram.levels[:, 0] != ABSENT)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitor.match.changes import Flat, between, has_bands, is_heard, nepers
+from monitor.match.changes import Flat, between, cut, has_bands, is_heard, nepers
 from monitor.match.line import Line
 from monitor.types import BANDS, Spectrogram
 
@@ -53,12 +53,9 @@ def glimpses(
 
     The stream's pitch is `pitch_ratio` times the recording's. Gain and equaliser do not count.
     """
-    times_s = stream.start_s + stream.step_s * np.arange(len(stream.levels), dtype=np.float64)
-    inside = (times_s >= first_s) & (times_s <= last_s)
-    if np.count_nonzero(inside) < _LEAST_FRAMES:
+    part = cut(stream, first_s, last_s)
+    if len(part.levels) < _LEAST_FRAMES:
         return None
-    first, last = np.flatnonzero(inside)[[0, -1]].tolist()
-    part = Spectrogram(start_s=float(times_s[first]), step_s=stream.step_s, levels=stream.levels[first : last + 1])
     more = louder(part, reference, line, pitch_ratio=pitch_ratio, loud=_LOUD)
     alone = ranked(more.T, _ALONE_SHARE, least=_LEAST_OF_BAND)
     if np.count_nonzero(~np.isnan(alone)) < _LEAST_BANDS:

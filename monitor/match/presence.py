@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.match.changes import AROUND_S, Flat, between, changes, is_heard, sharpened, smoothed
+from monitor.match.changes import AROUND_S, Flat, between, changes, cut, is_heard, sharpened, smoothed
 from monitor.match.line import Line
 from monitor.types import Spectrogram
 
@@ -40,8 +40,8 @@ _CLEAR, _LEAST_KIN_S, _KIN_SHARE = 0.6, 2.5, 0.65
 _OFF_S, _TURN_S, _TURN_RATIO = 0.32, 0.3, 0.02
 _COARSE_S, _FINE_S, _TURN_STEP_S = 0.032, 0.016, 0.1
 _FRAMES_TO_FIT = 100
-#: A stream is read at pitches two bands of the network's apart: its own lies between.
-_PITCHES = np.exp(np.array([-0.04, -0.02, 0.0, 0.02, 0.04])).tolist()
+#: A stream is read at pitches two bands of the network's apart: its own lies between, so much beside them.
+_BESIDE_READING = np.exp(np.array([-0.04, -0.02, 0.02, 0.04])).tolist()
 #: Frames beyond the airing's edge correlate less than this.
 _ON_AIR = 0.2
 #: An edge is where the correlation falls to this share of what it is in the second inside it ...
@@ -140,18 +140,18 @@ def presence(
 ) -> Presence | None:
     """Compare a stream with the recording that is on air between `first_s` and `last_s` along about that line.
 
-    The stream's pitch is about `pitch_ratio` times the recording's, and is worked out. Frames up to `around_s` outside
-    are compared too, all of them `smooth` (and as they sound, if so they were read) where lines are to be compared with
-    each other. None where too little was heard inside.
+    The stream's pitch is about `pitch_ratio` times the recording's: how much exactly is worked out. Frames up to
+    `around_s` outside are compared too. Where lines are to be compared with each other, all frames are `smooth`, and
+    what is not transposed is compared at its own pitch. None where too little was heard inside.
     """
-    stream = _cut(stream, first_s - around_s, last_s + around_s)
+    stream = cut(stream, first_s - around_s, last_s + around_s)
     if not len(stream.levels):
         return None
     reach_s = _OFF_S + _TURN_S + 2 * AROUND_S
     start_s, end_s = (
         line.reference_at(time_s) for time_s in (stream.start_s, stream.start_s + stream.step_s * len(stream.levels))
     )
-    reference = _cut(reference, start_s - reach_s, end_s + reach_s)
+    reference = cut(reference, start_s - reach_s, end_s + reach_s)
     if len(reference.levels) < 2:
         return None
     times_s: Floats = stream.start_s + stream.step_s * np.arange(len(stream.levels), dtype=np.float64)
@@ -188,7 +188,7 @@ def presence(
     off_s, turn_s = max(fine, key=lambda pair: agreement(*pair))
     there = along(off_s, turn_s, slice(None))
     if pitch_ratio != 1.0 or not smooth:
-        pitches = [(pitch_ratio * ratio, heard_at(pitch_ratio * ratio)) for ratio in _PITCHES if ratio != 1.0]
+        pitches = [(pitch_ratio * ratio, heard_at(pitch_ratio * ratio)) for ratio in _BESIDE_READING]
         pitch_ratio, heard = max(
             [(pitch_ratio, heard), *pitches], key=lambda pitch: _agreement(pitch[1][some], there[some])
         )
@@ -205,17 +205,6 @@ def presence(
         identity=_agreement(sharpened(heard[inside]), sharpened(there[inside])),
         inside_s=float(np.count_nonzero(inside)) * stream.step_s,
         pitch_ratio=pitch_ratio,
-    )
-
-
-def _cut(spectrogram: Spectrogram, start_s: float, end_s: float) -> Spectrogram:
-    """The frames whose middles lie in [start_s, end_s]."""
-    step_s, count = spectrogram.step_s, len(spectrogram.levels)
-    first, last = np.clip(np.ceil((np.array([start_s, end_s]) - spectrogram.start_s) / step_s - 1e-6), 0, count).astype(
-        int
-    )
-    return Spectrogram(
-        start_s=spectrogram.start_s + first * step_s, step_s=step_s, levels=spectrogram.levels[first:last]
     )
 
 
