@@ -14,7 +14,7 @@ import numpy as np
 
 from monitor.match.explained import unexplained
 from monitor.match.family import lines_around
-from monitor.match.line import Fit, Line, Plane, best_segment, fit_line
+from monitor.match.line import Fit, Floats, Line, Plane, best_segment, fit_line
 from monitor.match.oneness import is_doubled, is_told, repeats, succeeds
 from monitor.match.options import Options
 from monitor.match.placement import better_line
@@ -288,7 +288,7 @@ class Aligner:
                 run.known_start = (told.start_s, told.reference_start_s)
             run.settle(first_s)
             nats, explained = unexplained(run, fit, sounding)
-            if run.state is MatchState.CONFIRMED and float(nats[-_CLEAR_WINDOWS:].sum()) >= _CLEAR_NATS:
+            if self._is_heard_clearly(run, nats):
                 run.lose_sight()
             if run.spot is not None and heard is not None and run.reference_id in recordings:
                 run.plain_nats, run.frame_nats = run.settled_plain_nats + best_segment(nats).evidence_nats, 0.0
@@ -426,6 +426,11 @@ class Aligner:
         if run.window_nats >= _DULL_NATS and run.seen_s(self._window_s) >= LONG_S:
             most_nats = 2 * MOST_FRAME_NATS
         return run.window_nats + most_nats >= self.options.provisional_nats
+
+    def _is_heard_clearly(self, run: Run, nats: Floats) -> bool:
+        """Whether a believed match's windows, of which each says so much by itself, need no frames any more."""
+        believed = run.settled_nats + best_segment(nats).evidence_nats >= self.options.confirmed_nats
+        return run.state is MatchState.CONFIRMED and believed and float(nats[-_CLEAR_WINDOWS:].sum()) >= _CLEAR_NATS
 
     def _sounds(self, run: Run) -> bool:
         return run.state is not None or run.belief_nats >= self.options.provisional_nats

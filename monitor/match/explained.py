@@ -15,6 +15,7 @@ _EXPLAINED_MARGIN = 0.25
 #: Windows of two references this much less alike than one of them is to the stream are still versions of one piece:
 #: they are compared up to half a reference's hop off.
 _VERSION_MARGIN = 0.15
+_LEAST_VERSION = 0.5
 #: Two sounds at once mask each other: if both references are as near as this to a window, they are the same music.
 _VERSION_SIMILARITY = 0.65
 
@@ -43,7 +44,9 @@ def unexplained(run: Run, fit: Fit, sounding: Sequence[tuple[Run, Fit]]) -> tupl
             continue
         alike = np.einsum("wd,wd->w", fit.vectors[-size:], theirs.vectors[-size:])
         both = within & ~np.isnan(mine) & ~np.isnan(nearer)
-        versions = (alike > mine - _VERSION_MARGIN) | (np.minimum(mine, nearer) > _VERSION_SIMILARITY)
+        # Of an airing that drowns any window is as like as its own: only what is alike indeed is a version of it.
+        least = mine - _VERSION_MARGIN if run.spot is None else np.fmax(mine - _VERSION_MARGIN, _LEAST_VERSION)
+        versions = (alike > least) | (np.minimum(mine, nearer) > _VERSION_SIMILARITY)
         beaten = both & versions & bool(nearer[both].sum() > mine[both].sum())
         run.outshone |= bool(beaten.any())
         if run.state is None:

@@ -9,6 +9,7 @@ notes, and is hardly anywhere exactly as loud.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,10 @@ _LEAST_FRAMES, _LEAST_BANDS = 15, 4
 #: Kin are exactly as loud in fewer places, lack more, and have less identity than nearly all airings: each of these may
 #: be an airing's in an echoing room, through an equaliser or at a tempo not yet known, all three seldom.
 _KIN_EXACT, _KIN_MISSING, _KIN_IDENTITY = 0.29, 0.17, 0.55
+#: Where windows and correlations have found a recording the e-folds by which more is exact than missing tell it from
+#: another: those beyond so many are worth so many nats each, all at most so many. Shares this small are chance.
+_EVEN_FOLDS, _NATS_PER_FOLD, _MOST_NATS = 0.4, 5.0, 8.0
+_CHANCE_SHARE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +45,16 @@ class Glimpses:
     exact: float
     #: Where it is clearly less loud.
     missing: float
+
+    @property
+    def folds(self) -> float:
+        """By what factor more is exact than is missing, as its logarithm."""
+        return math.log((self.exact + _CHANCE_SHARE) / (self.missing + _CHANCE_SHARE))
+
+    @property
+    def nats(self) -> float:
+        """What they say for the recording, below 0 against it, at the place where it is most likely to be."""
+        return min((self.folds - _EVEN_FOLDS) * _NATS_PER_FOLD, _MOST_NATS)
 
     def are_of_kin(self, identity: float) -> bool:
         """Whether another piece sounds, whose frames have that identity with the recording."""

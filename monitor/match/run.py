@@ -99,6 +99,8 @@ class Run:
     #: Where frames found it in its whole recording, the clearest first, each with another second heard; up to when.
     sightings: tuple[Spot, ...] = ()
     sighted_until_s: float = -np.inf
+    #: When the latest of them was seen first, maybe less clearly.
+    sighted_since_s: float = -np.inf
     #: What its windows say by themselves, where frames were asked of each.
     plain_nats: float = 0.0
     settled_plain_nats: float = 0.0
@@ -197,9 +199,11 @@ class Run:
     @property
     def spot(self) -> Spot | None:
         """What frames found in the whole recording, if that is evidence beyond what windows say."""
-        if len(self.sightings) < _SIGHTINGS:
+        clear = [one for one in self.sightings if one.is_clear]
+        if len(self.sightings) < _SIGHTINGS and not clear:
             return None
-        spot = self.sightings[-1]
+        # What was seen clearly once was there, though it has ended since.
+        spot = clear[0] if clear and self.state is not MatchState.CONFIRMED else self.sightings[-1]
         return spot if spot.nats >= _LEAST_SPOT_NATS or self.state is MatchState.CONFIRMED else None
 
     @property
@@ -221,8 +225,15 @@ class Run:
         """
         # Around its end an airing is hardly there: that says little of what its windows say then.
         faint = self.state is MatchState.CONFIRMED and spot.nats < _LEAST_FOLLOWED_NATS
-        if faint or spot.last_s < self.sighted_until_s + _NEWS_S:
+        latest = next((one for one in self.sightings if one.last_s == self.sighted_until_s), None)
+        news = spot.last_s >= self.sighted_until_s + _NEWS_S
+        clearer = latest is not None and spot.nats > latest.nats and spot.last_s < self.sighted_since_s + _NEWS_S
+        if faint or not (news or clearer):
             return
+        if news:
+            self.sighted_since_s = spot.last_s
+        else:
+            self.sightings = tuple(one for one in self.sightings if one is not latest)
         self.sighted_until_s = spot.last_s
         if self.state is MatchState.CONFIRMED:
             self.sightings = (*self.sightings[-1:], spot)

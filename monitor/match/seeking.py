@@ -14,9 +14,11 @@ from monitor.match.suspicion import Suspicion
 from monitor.types import MatchState, Spectrogram
 
 #: A recording is sought in so often, no more recordings than so many with one window, and none longer than this.
-_AGAIN_S = 1.0
+_AGAIN_S = 0.5
 _MOST_SOUGHT = 2
 _LONGEST_SOUGHT_S = 1800.0
+#: Where in the first half of a window an airing may begin.
+_BEGINS = (0.0, 0.5, 1.0)
 
 
 class Seeking:
@@ -40,23 +42,28 @@ class Seeking:
         durations_s = {name: self._duration_s(name) for name in names}
         return {name: duration_s for name, duration_s in durations_s.items() if duration_s is not None}
 
-    def _due(self, runs: Sequence[Run], now_s: float, *, busy: bool) -> dict[str, float]:
-        """The references to be sought in, and since when."""
+    def _due(self, runs: Sequence[Run], now_s: float, *, busy: bool) -> dict[str, set[float]]:
+        """The references to be sought in, and since when: the clearest of these stretches counts."""
         due = {
-            run.reference_id: run.sightings[0].first_s
+            run.reference_id: {run.sightings[0].first_s}
             for run in runs
             if run.sightings
             and run.state is not MatchState.CONFIRMED
             and self._duration_s(run.reference_id) is not None
         }
-        for reference_id, start_s in ({} if busy else self._suspicion.pointed_at()).items():
-            heard_s = now_s + self._window_s - start_s
+        for reference_id, starts_s in ({} if busy else self._suspicion.pointed_at()).items():
+            heard_s = now_s + self._window_s - starts_s[0]
             if heard_s >= LEAST_HEARD_S and (self._duration_s(reference_id) or np.inf) <= _LONGEST_SOUGHT_S:
-                due.setdefault(reference_id, start_s + self._lag_s)
+                # An airing begins somewhere in the first half of the first window that points at it.
+                begins_s = {starts_s[-1] + share * self._lag_s for share in _BEGINS}
+                due.setdefault(reference_id, set()).update({starts_s[0] + self._lag_s, *begins_s})
         for run in runs:
-            # What a believed match has told already does not say whether it goes on.
-            if run.state is MatchState.CONFIRMED and run.reference_id in due:
-                due[run.reference_id] = max(due[run.reference_id], run.last_s + self._lag_s + self._hop_s)
+            if run.state is MatchState.CONFIRMED:
+                # What is a believed match's already does not say whether it goes on, nor what else there was.
+                due = {
+                    name: {max(start_s, self._told_s(run, name)) for start_s in starts_s}
+                    for name, starts_s in due.items()
+                }
         fresh = [name for name in due if now_s - self._sought_s.get(name, -np.inf) >= _AGAIN_S]
         return {name: due[name] for name in fresh[:_MOST_SOUGHT]}
 
@@ -76,12 +83,13 @@ class Seeking:
         """
         self._sought_s = {name: then_s for name, then_s in self._sought_s.items() if now_s - then_s < _AGAIN_S}
         found: list[Run] = []
-        for reference_id, first_s in self._due(runs, now_s, busy=busy).items():
+        for reference_id, starts_s in self._due(runs, now_s, busy=busy).items():
             self._sought_s[reference_id] = now_s
             if (recording := recordings.get(reference_id)) is None:
                 continue
-            spot = recording.spot(heard, first_s=max(first_s, since_s(reference_id)), last_s=now_s + self._window_s)
             own = [run for run in runs if run.reference_id == reference_id]
+            begins_s = sorted({max(start_s, since_s(reference_id)) for start_s in starts_s})
+            spot = self._spot(recording, heard, self._origins_s(reference_id, own, now_s), begins_s, now_s)
             near = [] if spot is None else [run for run in own if self._is_at(run, spot.line, now_s)]
             for run in own:
                 if run.state is not MatchState.CONFIRMED and run not in near:
@@ -94,6 +102,27 @@ class Seeking:
             for run in sorted(near, key=lambda run: run.state is None)[:1]:
                 run.sight(spot)
         return found
+
+    def _spot(
+        self, recording: Recording, heard: Spectrogram, origins_s: Sequence[float], begins_s: list[float], now_s: float
+    ) -> Spot | None:
+        """The clearest place, of all that windows point at, of what was heard since one of the times given."""
+        last_s = now_s + self._window_s
+        spots = [
+            recording.spot(heard, first_s=first_s, last_s=last_s, origins_s=origins_s, off_s=self._hop_s)
+            for first_s in begins_s
+        ]
+        return max((spot for spot in spots if spot is not None), key=lambda spot: spot.nats, default=None)
+
+    def _origins_s(self, reference_id: str, own: Sequence[Run], now_s: float) -> list[float]:
+        """When a recording would have begun that is where windows point, or where it is suspected."""
+        suspected = [now_s - run.line.reference_at(now_s) for run in own if run.reading == 0]
+        return self._suspicion.origins_s(reference_id) + suspected
+
+    def _told_s(self, run: Run, reference_id: str) -> float:
+        """Up to where a believed match says what sounds, for its recording and for any other."""
+        beyond_s = self._lag_s + self._hop_s if run.reference_id == reference_id else self._window_s / 2
+        return run.last_s + beyond_s
 
     def _is_at(self, run: Run, line: Line, now_s: float) -> bool:
         off_s = abs(run.line.reference_at(now_s) - line.reference_at(now_s))
@@ -121,7 +150,8 @@ class Seeking:
         """
         correlations = recording.follow(heard, fit.line, fit.window_starts_s, lag_s=self._lag_s, span_s=self._hop_s)
         free = ~explained & (fit.nats != 0.0)
-        return np.where(free, spot.weigh(nats, correlations, hop_s=self._hop_s), nats)
+        middles_s = fit.window_starts_s + self._window_s / 2
+        return np.where(free, spot.weigh(nats, correlations, middles_s), nats)
 
     def forget(self) -> None:
         """What comes lies on another clock."""

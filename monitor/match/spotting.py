@@ -11,11 +11,12 @@ drums are like themselves everywhere and stand out nowhere.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from monitor.match.changes import Flat, Floats, around, between, changes, is_heard, sharpened
+from monitor.match.changes import Flat, Floats, around, between, changes, cut, is_heard, sharpened
 from monitor.match.glimpse import Glimpses, glimpses
 from monitor.match.line import Line
 from monitor.types import BANDS, Spectrogram
@@ -25,6 +26,8 @@ from monitor.types import BANDS, Spectrogram
 _CHANCE_DEVIATIONS = 3.0
 _NATS_PER_DEVIATION = 3.0
 MOST_SPOT_NATS = 15.0
+#: One that says so much, so much of it by what is seen there, need not be found twice.
+_CLEAR_NATS, _CLEARLY_SEEN_NATS = 8.0, 2.0
 #: Fewer seconds heard do not stand out, and so many seconds of other places say what is usual.
 LEAST_HEARD_S = 2.5
 _LEAST_ELSEWHERE_S = 15.0
@@ -40,6 +43,7 @@ _TAILS = ((0.995, 2.58), (0.99, 2.33), (0.97, 1.88))
 #: Each frame weighs as much as the others, but for those that are far quieter than the usual one for so long: of one
 #: note that dies away the attack would be all that is compared.
 _EVEN_S, _LEAST_POWER = 0.5, 0.1
+_AROUND_S = 1.5
 #: Quieter seconds of the recording than this share of its energy are not divided by their own.
 _LEAST_ENERGY = 0.1
 #: A spotted line is off by at most so much as time goes by.
@@ -67,18 +71,27 @@ class Spot:
         """The evidence that the recording is on air, if windows point there too; none where more of it is missing than
         is there as it is, as nearly always at the best place of another recording.
         """
-        if self.glimpses is not None and self.glimpses.missing >= self.glimpses.exact:
-            return 0.0
         enough = min((self.last_s - self.first_s) / _ENOUGH_S, 1.0)
-        return min((self.deviations - _CHANCE_DEVIATIONS) * _NATS_PER_DEVIATION * enough, MOST_SPOT_NATS)
+        stands_out = (self.deviations - _CHANCE_DEVIATIONS) * _NATS_PER_DEVIATION * enough
+        if self.glimpses is None:
+            return min(stands_out, MOST_SPOT_NATS)
+        return min(stands_out + self.glimpses.nats, MOST_SPOT_NATS) if self.glimpses.folds > 0.0 else 0.0
 
-    def weigh(self, nats: Floats, correlations: Floats, *, hop_s: float) -> Floats:
-        """What windows say, (W,), by themselves and by the correlations of their frames, of which each says its share:
-        as many nats for the recording where it is what it was at the spot, or more, as against it where it is nothing.
+    @property
+    def is_clear(self) -> bool:
+        """Whether it need not be found again to be believed: no other recording has been seen to look so."""
+        return self.glimpses is not None and self.glimpses.nats >= _CLEARLY_SEEN_NATS and self.nats >= _CLEAR_NATS
+
+    def weigh(self, nats: Floats, correlations: Floats, middles_s: Floats) -> Floats:
+        """What windows say, (W,), by themselves and by the correlations of their frames around `middles_s`.
+
+        Those of the spot say together what it says, the more the higher they are; outside it each speaks as one inside
+        would, and as much against the recording where it is nothing.
         """
-        share = self.nats * hop_s / (self.last_s - self.first_s)
         half = self.correlation / 2
-        said = share * np.clip((correlations - half) / half, -1.0, 1.0)
+        share = np.clip((correlations - half) / half, -1.0, 1.0)
+        inside = share[(middles_s >= self.first_s) & (middles_s <= self.last_s)]
+        said = share * self.nats / max(float(np.nansum(np.fmax(inside, 0.0))), len(inside) / 2, 1.0)
         said = np.where(np.isnan(correlations), nats, said)
         return np.asarray(np.where(nats > 0.0, np.maximum(nats, said), said))
 
@@ -99,11 +112,22 @@ class Recording:
         """About what it takes in memory."""
         return 3 * self.changes.nbytes
 
-    def spot(self, stream: Spectrogram, *, first_s: float, last_s: float) -> Spot | None:
-        """The place that what was heard from `first_s` to `last_s` is most like, at the recording's tempo and pitch.
+    def spot(
+        self,
+        stream: Spectrogram,
+        *,
+        first_s: float,
+        last_s: float,
+        origins_s: Sequence[float] | None = None,
+        off_s: float = 0.0,
+    ) -> Spot | None:
+        """The place that what was heard from `first_s` to `last_s` is most like, at the recording's tempo and pitch; of
+        those only that are at most `off_s` off from where a recording is that began at one of the `origins_s`.
 
         None where too little was heard, or the recording is too short to say what is usual.
         """
+        # What lies further off has no part in how frames are evened.
+        stream = cut(stream, first_s - _AROUND_S, last_s + _AROUND_S)
         first, last = (math.ceil((edge_s - stream.start_s) / self.step_s - 1e-6) for edge_s in (first_s, last_s))
         first = max(first, 0)
         count, step_s = min(last, len(stream.levels)) - first, self.step_s
@@ -111,7 +135,14 @@ class Recording:
             return None
         heard = _evened(stream)[first : first + count]
         places, found = self._correlated(heard)
-        best = int(np.argmax(found))
+        started_s = stream.start_s + first * step_s
+        likely = found
+        if origins_s is not None:
+            off = np.abs(started_s - (self.start_s + places * step_s) - np.asarray(origins_s)[:, np.newaxis])
+            likely = np.where((off <= off_s).any(axis=0), found, -np.inf)
+        best = int(np.argmax(likely))
+        if not np.isfinite(likely[best]):
+            return None
         elsewhere = np.sort(found[np.abs(places - places[best]) * step_s > _BESIDE_S])
         if len(elsewhere) * step_s < _LEAST_ELSEWHERE_S:
             return None
@@ -119,7 +150,6 @@ class Recording:
         tails = [(float(elsewhere[int(share * len(elsewhere))]) - middle) / wide for share, wide in _TAILS]
         deviation = max(*tails, float(elsewhere.std()), _LEAST_DEVIATION / math.sqrt(count * step_s))
         at = float(places[best]) + _between_peaks(found, best)
-        started_s = stream.start_s + first * step_s
         spot = Spot(
             line=Line(origin_s=started_s - (self.start_s + at * step_s), tempo_ratio=1.0),
             first_s=started_s,

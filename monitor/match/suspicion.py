@@ -4,6 +4,7 @@ recordings they point at one after another, even if none of them says anything.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Sequence
 
@@ -16,11 +17,13 @@ from monitor.types import Hit, Neighbour
 #: Hits so far back can still start a candidate.
 _MEMORY_S = 10.0
 #: So many of the windows of so long that have a recording's right second among their neighbours point at it.
-_POINTING_WINDOWS, _POINTING_S = 4, 14.0
+_POINTING_WINDOWS, _POINTING_S = 2, 14.0
 #: One so long before the next of more than enough is a stray.
 _STRAY_S = 4.0
+#: Windows so far apart may belong to two airings, or to none and one.
+_APART_S = 1.6
 #: Having found a place, so many of them must point there.
-_CONFIRMING_WINDOWS = 3
+_CONFIRMING_WINDOWS = 2
 
 
 class Suspicion:
@@ -67,9 +70,10 @@ class Suspicion:
                 return True
         return False
 
-    def pointed_at(self) -> dict[str, float]:
+    def pointed_at(self) -> dict[str, list[float]]:
         """The recordings at which the latest window and enough before it point, at their own tempo and pitch, with the
-        start of the first such window; those that most windows point at come first.
+        start of the first such window and of the first since none has pointed there for long; those that most windows
+        point at come first.
         """
         found: dict[str, list[float]] = {}
         for reference_id, number in self._pointed_now:
@@ -78,11 +82,26 @@ class Suspicion:
                 del windows[0]
             if len(windows) >= max(_POINTING_WINDOWS, len(found.get(reference_id, ()))):
                 found[reference_id] = windows
-        return {name: found[name][0] for name in sorted(found, key=lambda name: -len(found[name]))}
+        names = sorted(found, key=lambda name: -len(found[name]))
+        return {name: sorted({found[name][0], self._latest_row(found[name])}) for name in names}
+
+    def _latest_row(self, windows: Sequence[float]) -> float:
+        """The first of the last windows that lie close to one another."""
+        gaps = [later - start_s > _APART_S for start_s, later in itertools.pairwise(windows)]
+        return windows[len(gaps) - gaps[::-1].index(True)] if any(gaps) else windows[0]
 
     def is_pointed_at(self, reference_id: str, origin_s: float) -> bool:
         """Whether windows point at a recording that began at `origin_s`."""
         return len(self._windows(reference_id, self._number(origin_s))) >= _CONFIRMING_WINDOWS
+
+    def origins_s(self, reference_id: str) -> list[float]:
+        """When a recording that windows point at would have begun."""
+        numbers = self._pointed.get(reference_id, ())
+        return [
+            number * self._hop_s / 2
+            for number in numbers
+            if len(self._windows(reference_id, number)) >= _CONFIRMING_WINDOWS
+        ]
 
     def forget(self) -> None:
         """No hit so far starts anything: what comes lies on another clock."""

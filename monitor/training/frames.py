@@ -1,8 +1,8 @@
 """How far frames tell a recording from another, and where an airing ends: printed, on music that nothing was chosen on.
 
 Nothing is learned from it: levels are compared as they are. What is printed is what the constants of
-`monitor.match.presence`, `monitor.match.cover` and `monitor.match.spotting` stand on, beside the rendered tunes of
-`benchmarks.false_alarms`.
+`monitor.match.presence`, `monitor.match.glimpse`, `monitor.match.cover` and `monitor.match.spotting` stand on, beside
+the rendered tunes of `benchmarks.false_alarms`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from monitor.embed import fingerprint
 from monitor.embed.spectrogram import Spectrograph
 from monitor.match.cover import covered_edges
+from monitor.match.glimpse import Glimpses, glimpses
 from monitor.match.line import Line
 from monitor.match.presence import Presence, presence
 from monitor.match.spotting import Recording, Spot
@@ -46,13 +47,14 @@ def measure_frames(corpus: Corpus, models: Path, *, seed: int, threads: int, say
     recordings = {path: Recording(picture) for path, picture in pictures.items()}
     strangers: list[float] = []
     strange_spots: list[float] = []
+    strange_folds: list[float] = []
     for number, condition in enumerate(conditions(laid)):
         if condition.coded:
             continue
         dice = np.random.default_rng([seed, 6, number])
         drawn = [_draw(corpus, items, dice, 1.3 * _QUERY_S) for _ in range(_QUERIES)]
         heard = condition.degrade(np.stack([samples for _, _, samples in drawn]), dice)
-        found, spots = [], []
+        found, spots, holds = [], [], []
         for (item, start_s, _), samples in zip(drawn, heard, strict=True):
             picture = _picture(spectrograph, samples[: round(_QUERY_S * SAMPLE_RATE_HZ)])
             if condition.rate == 1.0 and condition.reading == 0:
@@ -60,14 +62,22 @@ def measure_frames(corpus: Corpus, models: Path, *, seed: int, threads: int, say
             ratio = embedder.pitch_ratios[condition.reading]
             if (seen := _seen(picture, pictures[item.path], start_s, condition.rate, ratio)) is not None:
                 found.append((seen.agreement, seen.identity))
+                held = _held(picture, pictures[item.path], seen.line, seen.pitch_ratio)
+                holds += [] if held is None else [(held.exact, held.missing, held.folds)]
             other = items[int(dice.integers(len(items)))]
             if other is not item:
                 strangers.append(max(_strange(picture, pictures[other.path], dice, ratio)))
-                strange_spots.append(_deviations(_spot(picture, recordings[other.path])))
+                spot = _spot(picture, recordings[other.path])
+                strange_spots.append(_deviations(spot))
+                held = None if spot is None else _held(picture, pictures[other.path], spot.line, 1.0)
+                strange_folds += [] if held is None else [held.folds]
+        exact, missing, folds = np.array(holds).T
         agreement, identity = np.array(found).T
         say(
             f"{condition.name:14} agreement p05 {np.quantile(agreement, 0.05):.2f}, p50 {np.median(agreement):.2f};"
-            f" identity p05 {np.quantile(identity, 0.05):.2f}, p50 {np.median(identity):.2f}"
+            f" identity p05 {np.quantile(identity, 0.05):.2f}, p50 {np.median(identity):.2f};"
+            f" exact p50 {np.median(exact):.2f}, missing p50 {np.median(missing):.2f},"
+            f" folds p05 {np.quantile(folds, 0.05):.1f}, p50 {np.median(folds):.1f}"
             + (f"; deviations p25 {np.quantile(spots, 0.25):.1f}, p50 {np.median(spots):.1f}" if spots else "")
         )
     say(
@@ -77,7 +87,8 @@ def measure_frames(corpus: Corpus, models: Path, *, seed: int, threads: int, say
     say(
         f"strangers, the best place of a whole recording, {len(strange_spots)}: deviations"
         f" p50 {np.median(strange_spots):.1f}, p99 {np.quantile(strange_spots, 0.99):.1f},"
-        f" most {max(strange_spots):.1f}"
+        f" most {max(strange_spots):.1f}; folds p50 {np.median(strange_folds):.1f},"
+        f" p99 {np.quantile(strange_folds, 0.99):.1f}, most {max(strange_folds):.1f}"
     )
 
     speech = laid.speech.numpy()
@@ -130,6 +141,11 @@ def _seen(heard: Spectrogram, there: Spectrogram, start_s: float, rate: float, r
 
 def _spot(heard: Spectrogram, there: Recording) -> Spot | None:
     return there.spot(heard, first_s=_MARGIN_S, last_s=heard.start_s + heard.step_s * len(heard.levels))
+
+
+def _held(heard: Spectrogram, there: Spectrogram, line: Line, ratio: float) -> Glimpses | None:
+    last_s = heard.start_s + heard.step_s * len(heard.levels)
+    return glimpses(heard, there, line, pitch_ratio=ratio, first_s=_MARGIN_S, last_s=last_s)
 
 
 def _deviations(spot: Spot | None, origin_s: float | None = None) -> float:

@@ -118,20 +118,77 @@ def test_evidence_is_what_chance_does_not_reach():
     assert spot(6.0, last_s=13.0).nats == pytest.approx(6.0)  # three seconds may be one pattern
 
 
-def test_each_half_second_says_its_share_for_and_against():
-    nothing = np.zeros(4)
-    said = spot(6.0).weigh(nothing, np.array([0.4, 0.0, 0.2, np.nan]), hop_s=0.5)
-    assert said == pytest.approx([0.9, -0.9, 0.0, 0.0])
-    assert spot(6.0).weigh(nothing, np.array([1.0, -1.0, 0.4, 0.4]), hop_s=0.5)[:2] == pytest.approx([0.9, -0.9])
+MIDDLES_S = np.array([11.0, 12.0, 13.0, 14.0, 15.5])
+
+
+def test_the_windows_of_a_spot_say_together_what_it_says():
+    nothing = np.zeros(5)
+    said = spot(6.0).weigh(nothing, np.array([0.4, 0.4, 0.0, np.nan, 0.5]), MIDDLES_S)
+    assert said == pytest.approx([4.5, 4.5, -4.5, 0.0, 4.5])
+    # Half-way up a window says nothing, and none says more than another.
+    said = spot(6.0).weigh(nothing, np.array([1.0, 0.4, 0.2, 0.3, -1.0]), MIDDLES_S)
+    assert said == pytest.approx([3.6, 3.6, 0.0, 1.8, -3.6])
+    # Where hardly a window is what the spot was, it is no longer believed for all that.
+    assert spot(6.0).weigh(nothing, np.array([0.4, 0.0, 0.0, 0.0, 0.0]), MIDDLES_S)[0] == pytest.approx(4.5)
     # What windows say for it by themselves stays.
-    assert spot(6.0).weigh(np.array([2.0, 2.0, -1.0, 0.5]), np.array([0.4, 0.0, 0.4, 0.4]), hop_s=0.5) == pytest.approx(
-        [2.0, 2.0, 0.9, 0.9]
-    )
+    said = spot(6.0).weigh(np.array([9.0, 9.0, -1.0, 0.5, 0.0]), np.array([0.4, 0.0, 0.4, 0.4, 0.4]), MIDDLES_S)
+    assert said == pytest.approx([9.0, 9.0, 3.0, 3.0, 3.0])
+
+
+def test_what_is_seen_of_a_recording_is_evidence_beside_how_far_it_stands_out():
+    seen = [replace(spot(5.0), glimpses=Glimpses(exact=exact, missing=missing)) for exact, missing in
+            ((0.6, 0.0), (0.4, 0.1), (0.3, 0.18), (0.2, 0.25))]  # fmt: skip
+    assert seen[0].nats == pytest.approx(6.0 + 8.0)
+    assert 6.0 + 3.0 < seen[1].nats < 6.0 + 5.0
+    assert 4.0 < seen[2].nats < 6.5
+    assert seen[3].nats == 0.0
+    assert [one.is_clear for one in seen] == [True, True, False, False]
+    assert not replace(seen[0], deviations=2.9).is_clear
+    assert not spot(30.0).is_clear
+
+
+def test_of_equal_turns_the_one_that_windows_point_at_is_spotted():
+    turn = sound(24.0, 5)
+    twice = Recording(picture(np.concatenate([sound(20.0, 6), turn, sound(20.0, 7), turn, sound(20.0, 8)])))
+    heard = picture(turn[: round(10 / STEP_S)])
+    for origin_s in (-20.0, -64.0):
+        spot = twice.spot(heard, first_s=1.0, last_s=8.0, origins_s=[origin_s], off_s=0.5)
+        assert spot.line.origin_s == pytest.approx(origin_s, abs=2 * STEP_S)
+        assert spot.nats > 6.0
+    nowhere = twice.spot(heard, first_s=1.0, last_s=8.0, origins_s=[-40.0], off_s=0.5)
+    assert nowhere.nats <= 0.0
+    assert twice.spot(heard, first_s=1.0, last_s=8.0, origins_s=[500.0], off_s=0.5) is None
 
 
 def candidate(**told: object) -> Run:
     line = Line(origin_s=0.3, tempo_ratio=1.0)
     return Run(reference_id="bed", line=line, born_s=10.0, first_s=10.0, last_s=14.0, evidence_nats=14.0, **told)
+
+
+def clearly(spotted: Spot) -> Spot:
+    return replace(spotted, glimpses=Glimpses(exact=0.4, missing=0.05))
+
+
+def test_what_was_seen_clearly_once_is_believed_though_it_has_ended_since():
+    run = candidate()
+    run.sight(clearly(spot(6.0)))
+    assert run.spot == clearly(spot(6.0))
+    run.sight(spot(3.5, last_s=16.0))
+    assert run.spot == clearly(spot(6.0))
+
+
+def test_a_recording_that_is_seen_better_soon_after_is_seen_once():
+    run = candidate()
+    run.sight(spot(5.0))
+    run.sight(spot(9.0, last_s=15.5))
+    assert run.sightings == (spot(9.0, last_s=15.5),)
+    run.sight(spot(5.5, last_s=16.0))  # another second than that of the first look, not than of the better one
+    assert run.spot is None
+    run.sight(spot(5.5, last_s=16.5))
+    assert run.spot == spot(5.5, last_s=16.5)
+    run.sight(spot(6.0, last_s=17.2))
+    run.sight(spot(9.5, last_s=17.6))  # a second after that look began nothing is a part of it any more
+    assert run.spot == spot(6.0, last_s=17.2)
 
 
 def test_frames_must_find_a_recording_twice_and_the_less_clear_time_counts():
