@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.match.changes import Flat, between, cut, has_bands, is_heard, nepers
 from monitor.match.line import Line
@@ -35,6 +36,8 @@ _KIN_EXACT, _KIN_MISSING, _KIN_IDENTITY = 0.29, 0.17, 0.55
 #: another: those beyond so many are worth so many nats each, all at most so many. Shares this small are chance.
 _EVEN_FOLDS, _NATS_PER_FOLD, _MOST_NATS = 0.4, 5.0, 8.0
 _CHANCE_SHARE = 0.02
+#: Of less each second says a part. A recording sounds where it is at most so far, in nepers, below its loudest.
+_ENOUGH_S, _SOUNDING = 2.5, 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +48,8 @@ class Glimpses:
     exact: float
     #: Where it is clearly less loud.
     missing: float
+    #: For how long the recording sounds at all there, be it that the rest of it is a note that dies away.
+    sounding_s: float = math.inf
 
     @property
     def folds(self) -> float:
@@ -54,7 +59,8 @@ class Glimpses:
     @property
     def nats(self) -> float:
         """What they say for the recording, below 0 against it, at the place where it is most likely to be."""
-        return min((self.folds - _EVEN_FOLDS) * _NATS_PER_FOLD, _MOST_NATS)
+        enough = min(self.sounding_s / _ENOUGH_S, 1.0)
+        return min((self.folds - _EVEN_FOLDS) * _NATS_PER_FOLD, _MOST_NATS) * enough
 
     def are_of_kin(self, identity: float) -> bool:
         """Whether another piece sounds, whose frames have that identity with the recording."""
@@ -71,7 +77,8 @@ def glimpses(
     part = cut(stream, first_s, last_s)
     if len(part.levels) < _LEAST_FRAMES:
         return None
-    more = louder(part, reference, line, pitch_ratio=pitch_ratio, loud=_LOUD)
+    there = _along(part, reference, line)
+    more = _louder(part, there, pitch_ratio=pitch_ratio, loud=_LOUD)
     alone = ranked(more.T, _ALONE_SHARE, least=_LEAST_OF_BAND)
     if np.count_nonzero(~np.isnan(alone)) < _LEAST_BANDS:
         return None
@@ -82,21 +89,37 @@ def glimpses(
     exact = (np.searchsorted(places, _GAINS + _EXACT) - np.searchsorted(places, _GAINS - _EXACT)) / len(places)
     best = int(np.argmax(exact))
     missing = np.searchsorted(places, _GAINS[best] - _MISSING) / len(places)
-    return Glimpses(exact=float(exact[best]), missing=float(missing))
+    sounding_s = part.step_s * np.count_nonzero(_sounds(part, there))
+    return Glimpses(exact=float(exact[best]), missing=float(missing), sounding_s=float(sounding_s))
 
 
 def louder(stream: Spectrogram, reference: Spectrogram, line: Line, *, pitch_ratio: float, loud: float) -> Flat:
     """How many nepers louder the stream is than the recording along a line, (T, BANDS), in places where that is no more
     than `loud` nepers below its frame's loudest band; NaN in others, and where either was not heard.
     """
+    return _louder(stream, _along(stream, reference, line), pitch_ratio=pitch_ratio, loud=loud)
+
+
+def _along(stream: Spectrogram, reference: Spectrogram, line: Line) -> Flat:
+    """The recording's levels at the stream's frames, in nepers, (T, BANDS); NaN where it has none."""
     times_s = stream.start_s + stream.step_s * np.arange(len(stream.levels), dtype=np.float64)
     known = nepers(reference, 1.0)
     known[~is_heard(reference)] = np.nan
     reference_s = line.tempo_ratio * (times_s - line.origin_s)
-    there = between(known, np.asarray((reference_s - reference.start_s) / reference.step_s))
+    return between(known, np.asarray((reference_s - reference.start_s) / reference.step_s))
+
+
+def _louder(stream: Spectrogram, there: Flat, *, pitch_ratio: float, loud: float) -> Flat:
     counts = there > np.maximum(np.fmax.reduce(there, axis=1, keepdims=True) - loud, _AUDIBLE)
     counts &= is_heard(stream)[:, np.newaxis] & has_bands(pitch_ratio)
     return np.asarray(np.where(counts, nepers(stream, pitch_ratio) - there, np.nan), dtype=np.float32)
+
+
+def _sounds(stream: Spectrogram, there: Flat) -> NDArray[np.bool_]:
+    """In which frames of the stream the recording sounds, (T,)."""
+    peaks = there.max(axis=1)
+    loudest = float(np.fmax.reduce(peaks, initial=-np.inf))
+    return np.asarray(is_heard(stream) & (peaks > max(loudest - _SOUNDING, _AUDIBLE)))
 
 
 def ranked(rows: Flat, share: float, *, least: int) -> Flat:

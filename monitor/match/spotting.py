@@ -71,7 +71,8 @@ class Spot:
         """The evidence that the recording is on air, if windows point there too; none where more of it is missing than
         is there as it is, as nearly always at the best place of another recording.
         """
-        enough = min((self.last_s - self.first_s) / _ENOUGH_S, 1.0)
+        sounding_s = self.last_s - self.first_s if self.glimpses is None else self.glimpses.sounding_s
+        enough = min(sounding_s / _ENOUGH_S, 1.0)
         stands_out = (self.deviations - _CHANCE_DEVIATIONS) * _NATS_PER_DEVIATION * enough
         if self.glimpses is None:
             return min(stands_out, MOST_SPOT_NATS)

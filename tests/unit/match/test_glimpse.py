@@ -58,6 +58,18 @@ def test_a_transposed_airing_is_compared_at_the_recordings_pitch():
     assert seen(higher).exact < 0.4
 
 
+def test_a_note_that_dies_away_says_less_the_sooner_it_does():
+    ending = picture(np.concatenate([PIECE[: round(24 / STEP_S)], np.zeros_like(PIECE[: round(10 / STEP_S)])]))
+    whole, ends = (
+        glimpses(ending, ending, LINE, pitch_ratio=1.0, first_s=first_s, last_s=first_s + 3.0)
+        for first_s in (20.0, 23.0)
+    )
+    assert (whole.exact, ends.exact) == (1.0, 1.0)
+    assert whole.sounding_s == pytest.approx(3.0, abs=2 * STEP_S)
+    assert ends.sounding_s == pytest.approx(1.0, abs=2 * STEP_S)
+    assert ends.nats == pytest.approx(whole.nats * ends.sounding_s / 2.5)
+
+
 def test_too_little_says_nothing():
     stream, look = picture(PIECE), {"pitch_ratio": 1.0, "first_s": 20.0, "last_s": 20.5}
     assert glimpses(stream, picture(PIECE), LINE, **look) is None
