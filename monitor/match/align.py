@@ -14,6 +14,7 @@ import numpy as np
 
 from monitor.match.explained import unexplained
 from monitor.match.family import lines_around
+from monitor.match.glimpse import MOST_NATS_BEYOND_KIN
 from monitor.match.line import Fit, Floats, Line, Plane, best_segment, fit_line
 from monitor.match.oneness import is_doubled, is_told, repeats, succeeds
 from monitor.match.options import Options
@@ -45,6 +46,8 @@ _CANDIDATE_LOOK_BACK_S = 14.0
 #: looked at every so many windows only.
 _DULL_NATS = 1.0
 _DULL_WINDOWS = 3
+#: What is seen of a candidate's notes is asked where its windows say so much.
+_GLIMPSED_NATS = 2.0
 #: A match that is followed by frames is heard clearly again where so many windows say so much by themselves.
 _CLEAR_WINDOWS, _CLEAR_NATS = 6, 3.0
 
@@ -425,6 +428,8 @@ class Aligner:
         most_nats = min(run.window_nats, MOST_FRAME_NATS)
         if run.window_nats >= _DULL_NATS and run.seen_s(self._window_s) >= LONG_S:
             most_nats = 2 * MOST_FRAME_NATS
+        if run.window_nats >= _GLIMPSED_NATS:
+            most_nats += MOST_NATS_BEYOND_KIN
         return run.window_nats + most_nats >= self.options.provisional_nats
 
     def _is_heard_clearly(self, run: Run, nats: Floats) -> bool:

@@ -35,9 +35,13 @@ _KIN_EXACT, _KIN_MISSING, _KIN_IDENTITY = 0.29, 0.17, 0.55
 #: Where windows and correlations have found a recording the e-folds by which more is exact than missing tell it from
 #: another: those beyond so many are worth so many nats each, all at most so many. Shares this small are chance.
 _EVEN_FOLDS, _NATS_PER_FOLD, _MOST_NATS = 0.4, 5.0, 8.0
+#: Another recording's slow chord, found by windows alone, may say so much.
+_KIN_NATS = 5.0
+MOST_NATS_BEYOND_KIN = _MOST_NATS - _KIN_NATS
 _CHANCE_SHARE = 0.02
-#: Of less each second says a part. A recording sounds where it is at most so far, in nepers, below its loudest.
-_ENOUGH_S, _SOUNDING = 2.5, 5.0
+#: Pieces on one synthesiser share a chord for so long; of so much everything counts. A recording sounds where it is at
+#: most so far, in nepers, below its loudest.
+_ONE_CHORD_S, _ENOUGH_S, _SOUNDING = 1.5, 2.5, 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +63,13 @@ class Glimpses:
     @property
     def nats(self) -> float:
         """What they say for the recording, below 0 against it, at the place where it is most likely to be."""
-        enough = min(self.sounding_s / _ENOUGH_S, 1.0)
-        return min((self.folds - _EVEN_FOLDS) * _NATS_PER_FOLD, _MOST_NATS) * enough
+        enough = (self.sounding_s - _ONE_CHORD_S) / (_ENOUGH_S - _ONE_CHORD_S)
+        return min((self.folds - _EVEN_FOLDS) * _NATS_PER_FOLD, _MOST_NATS) * min(max(enough, 0.0), 1.0)
+
+    @property
+    def nats_beyond_kin(self) -> float:
+        """What they say for the recording along a line that windows alone have found; nothing against it."""
+        return max(self.nats - _KIN_NATS, 0.0)
 
     def are_of_kin(self, identity: float) -> bool:
         """Whether another piece sounds, whose frames have that identity with the recording."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from monitor.match.cover import covered_edges
 from monitor.match.edge import place_edge
-from monitor.match.glimpse import glimpses
+from monitor.match.glimpse import Glimpses, glimpses
 from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, best_segment
 from monitor.match.presence import Presence, presence
 from monitor.match.score import Calibration, Likeness
@@ -297,25 +297,26 @@ class Run:
         return self.last_s - self.first_s + window_s - 2 * _MARGIN_S
 
     def look(self, window_s: float, pitch_ratio: float) -> None:
-        """Ask the frames of all that the windows of the segment cover: they at most double what those say, unless the
-        airing drowns for long, and speak against another piece that lacks the recording's notes.
+        """Ask the frames of all that the windows of the segment cover: their likeness at most doubles what those say,
+        unless the airing drowns for long; what is seen of the recording's notes, or is missing, speaks for itself.
         """
         seen = self._seen(self.first_s, self.last_s + window_s, pitch_ratio, around_s=_MARGIN_S)
         if seen is None:
             return
-        if self._is_kin(seen, window_s):
+        found = self._glimpsed(seen, window_s)
+        if found is not None and seen.inside_s >= _LEAST_GLIMPSED_S and found.are_of_kin(seen.identity):
             self.frame_nats = -min(_KIN_NATS_PER_S * seen.inside_s, _MOST_KIN_NATS)
-        else:
-            # One note that dies away is like any other: what windows do not know at all frames cannot know.
-            self.frame_nats = seen.nats if seen.speaks_alone else min(seen.nats, max(self.window_nats, 0.0))
+            return
+        # One note that dies away is like any other: what windows do not know at all frames cannot know.
+        known = seen.nats if seen.speaks_alone else min(seen.nats, max(self.window_nats, 0.0))
+        self.frame_nats = known + (found.nats_beyond_kin if found is not None else 0.0)
 
-    def _is_kin(self, seen: Presence, window_s: float) -> bool:
-        """Whether what sounds lacks too much of the recording to be it, be windows as near as they are."""
-        if self.pictures is None or seen.inside_s < _LEAST_GLIMPSED_S:
-            return False
+    def _glimpsed(self, seen: Presence, window_s: float) -> Glimpses | None:
+        """What is seen of the recording within the windows of the segment; None where too little tells."""
+        if self.pictures is None:
+            return None
         edges_s = self.first_s + _MARGIN_S, self.last_s + window_s - _MARGIN_S
-        found = glimpses(*self.pictures, seen.line, pitch_ratio=seen.pitch_ratio, first_s=edges_s[0], last_s=edges_s[1])
-        return found is not None and found.are_of_kin(seen.identity)
+        return glimpses(*self.pictures, seen.line, pitch_ratio=seen.pitch_ratio, first_s=edges_s[0], last_s=edges_s[1])
 
     def _seen(self, start_s: float, end_s: float, pitch_ratio: float, *, around_s: float = np.inf) -> Presence | None:
         """Frame by frame, whether the recording is on air; None where frames are not known or too few."""

@@ -180,8 +180,8 @@ def test_where_nothing_was_heard_nothing_is_told():
     assert presence(unheard, picture(PIECE), line, pitch_ratio=1.0, first_s=2.0, last_s=10.0) is None
 
 
-@pytest.mark.parametrize(("window_nats", "told_nats"), [(0.5, 1.0), (4.0, 8.0), (9.0, 14.0)])
-def test_frames_at_most_double_what_windows_say(window_nats, told_nats):
+@pytest.mark.parametrize(("window_nats", "told_nats"), [(0.5, 1.0 + 3.0), (4.0, 8.0 + 3.0), (9.0, 14.0 + 3.0)])
+def test_frames_at_most_double_what_windows_say_and_what_is_seen_says_a_little_more(window_nats, told_nats):
     stream, line = aired()
     run = Run(
         reference_id="piece",
@@ -211,7 +211,8 @@ def test_frames_of_what_drowns_for_long_say_more_than_windows(last_s, alone):
     )
     run.pictures = stream, picture(PIECE)
     run.look(2.0, 1.0)
-    assert run.frame_nats > 4.0 if alone else run.frame_nats == 2.0
+    what_is_seen_nats = 3.0
+    assert run.frame_nats > 4.0 + what_is_seen_nats if alone else run.frame_nats <= 2.0 + what_is_seen_nats
 
 
 def test_a_pitch_between_the_readings_is_worked_out():
