@@ -497,6 +497,7 @@ class Aligner:
         run.recent = {start: value for start, value in candidate.recent.items() if start > run.settled_until_s}
         run.ceiling_nats = max(run.ceiling_nats, candidate.ceiling_nats)
         run.sightings, run.sighted_until_s = candidate.sightings, candidate.sighted_until_s
+        run.sighted_since_s = candidate.sighted_since_s
         run.evidence_nats = run.settled_nats + sum(nats for nats, _ in run.recent.values() if nats > 0)
         self._runs.remove(candidate)
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.match.line import Line
 from monitor.match.run import Run
 from monitor.types import ABSENT, BANDS, MatchState, Neighbour, Spectrogram
 from tests.unit.match.simulation import HOP_S, Airing, Catalog, Listener, Recording, rows, unit, windows
@@ -359,3 +360,24 @@ def test_frames_of_what_a_match_has_told_are_no_evidence_of_another_airing(catal
     listener.aligner._runs.append(other)
     listener.aligner._spend(match)
     assert other.belief_nats == 0.0
+
+
+@pytest.mark.parametrize(
+    ("state", "settled_nats", "before_nats", "latest_nats", "clearly"),
+    [
+        (MatchState.CONFIRMED, 0.0, 1.0, 0.6, True),
+        (MatchState.CONFIRMED, 0.0, 0.1, 0.6, False),  # windows alone would not be believed
+        (MatchState.CONFIRMED, 8.0, 0.1, 0.6, True),
+        (MatchState.CONFIRMED, 8.0, 1.0, 0.4, False),  # it goes on to drown
+        (MatchState.PROVISIONAL, 8.0, 1.0, 0.6, False),
+    ],
+)
+def test_a_match_whose_windows_alone_are_believed_needs_no_frames(
+    catalog, state, settled_nats, before_nats, latest_nats, clearly
+):
+    aligner = Listener(catalog).aligner
+    line = Line(origin_s=0.0, tempo_ratio=1.0)
+    run = Run(reference_id="bed", line=line, born_s=0.0, first_s=0.0, last_s=9.0, state=state)
+    run.settled_nats = settled_nats
+    nats = np.array([before_nats] * 10 + [latest_nats] * 6)
+    assert aligner._is_heard_clearly(run, nats) is clearly
