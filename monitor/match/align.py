@@ -22,7 +22,7 @@ from monitor.match.placement import better_line
 from monitor.match.presence import LONG_S, MOST_FRAME_NATS
 from monitor.match.restart import restored
 from monitor.match.rivals import Rivals
-from monitor.match.run import COVERED_SHARE, Run
+from monitor.match.run import COVERED_SHARE, GLIMPSED_NATS, Run
 from monitor.match.score import Calibration, Likeness
 from monitor.match.seeking import Seeking
 from monitor.match.spotting import Recording
@@ -46,8 +46,6 @@ _CANDIDATE_LOOK_BACK_S = 14.0
 #: looked at every so many windows only.
 _DULL_NATS = 1.0
 _DULL_WINDOWS = 3
-#: What is seen of a candidate's notes is asked where its windows say so much.
-_GLIMPSED_NATS = 2.0
 #: A match that is followed by frames is heard clearly again where so many windows say so much by themselves.
 _CLEAR_WINDOWS, _CLEAR_NATS = 6, 3.0
 
@@ -428,13 +426,15 @@ class Aligner:
         most_nats = min(run.window_nats, MOST_FRAME_NATS)
         if run.window_nats >= _DULL_NATS and run.seen_s(self._window_s) >= LONG_S:
             most_nats = 2 * MOST_FRAME_NATS
-        if run.window_nats >= _GLIMPSED_NATS:
+        if run.window_nats >= GLIMPSED_NATS:
             most_nats += MOST_NATS_BEYOND_KIN
         return run.window_nats + most_nats >= self.options.provisional_nats
 
     def _is_heard_clearly(self, run: Run, nats: Floats) -> bool:
-        """Whether a believed match's windows, of which each says so much by itself, need no frames any more."""
-        believed = run.settled_nats + best_segment(nats).evidence_nats >= self.options.confirmed_nats
+        """Whether a believed match needs no frames any more: its latest windows say so much, and all that it has heard
+        would be believed without.
+        """
+        believed = run.settled_plain_nats + best_segment(nats).evidence_nats >= self.options.confirmed_nats
         return run.state is MatchState.CONFIRMED and believed and float(nats[-_CLEAR_WINDOWS:].sum()) >= _CLEAR_NATS
 
     def _sounds(self, run: Run) -> bool:
@@ -574,7 +574,7 @@ class Aligner:
         length_s = run.last_s - run.first_s + 2 * (COVERED_SHARE - 0.5) * self._window_s + self._hop_s + self._window_s
         believed = run.belief_nats >= self.options.confirmed_nats and length_s >= self.options.min_length_s
         if run.state is MatchState.PROVISIONAL and believed:
-            run.state = MatchState.CONFIRMED
+            run.believe()
             yield self._event(run)
         if self._is_over(run):
             yield self._close(run)

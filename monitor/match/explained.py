@@ -12,10 +12,11 @@ from monitor.match.run import Run
 
 #: Another recording this much nearer explains a window: this one cannot be sounding beside it.
 _EXPLAINED_MARGIN = 0.25
+#: Versions of one piece are so much alike.
+_LEAST_VERSION = 0.5
 #: Windows of two references this much less alike than one of them is to the stream are still versions of one piece:
 #: they are compared up to half a reference's hop off.
 _VERSION_MARGIN = 0.15
-_LEAST_VERSION = 0.5
 #: Two sounds at once mask each other: if both references are as near as this to a window, they are the same music.
 _VERSION_SIMILARITY = 0.65
 

@@ -36,9 +36,12 @@ _LEAST_GLIMPSED_S, _KIN_NATS_PER_S, _MOST_KIN_NATS = 3.4, 2.0, 30.0
 #: Evidence of what was believed once is told in full.
 _BELIEVED = frozenset((MatchState.CONFIRMED, MatchState.ENDED))
 #: One pattern may be like a second of another piece: frames must find a recording in its place so often in a row, each
-#: time with so much more heard, and are asked of each window where they say so much, of a believed match so much.
+#: time with so much more heard, unless it is clear once, and are asked of each window where they say so much, of a
+#: believed match so much.
 _SIGHTINGS, _NEWS_S = 2, 0.9
 _LEAST_SPOT_NATS, _LEAST_FOLLOWED_NATS = 6.0, 3.0
+#: What is seen of a candidate's notes counts where its windows say so much.
+GLIMPSED_NATS = 2.0
 #: A candidate with less is not yet worth a record of its windows.
 _WORTH_KEEPING_NATS = 1.0
 
@@ -96,7 +99,8 @@ class Run:
     pictures: tuple[Spectrogram, Spectrogram] | None = None
     #: Whether they were asked for.
     pictured: bool = False
-    #: Where frames found it in its whole recording, the clearest first, each with another second heard; up to when.
+    #: Where frames found it in its whole recording, the clearest first, each with another second heard (one that is
+    #: clearer soon after takes the place of the one before); up to when.
     sightings: tuple[Spot, ...] = ()
     sighted_until_s: float = -np.inf
     #: When the latest of them was seen first, maybe less clearly.
@@ -202,9 +206,11 @@ class Run:
         clear = [one for one in self.sightings if one.is_clear]
         if len(self.sightings) < _SIGHTINGS and not clear:
             return None
+        if self.state in _BELIEVED:
+            return self.sightings[-1]
         # What was seen clearly once was there, though it has ended since.
-        spot = clear[0] if clear and self.state is not MatchState.CONFIRMED else self.sightings[-1]
-        return spot if spot.nats >= _LEAST_SPOT_NATS or self.state is MatchState.CONFIRMED else None
+        spot = clear[0] if clear else self.sightings[-1]
+        return spot if spot.nats >= _LEAST_SPOT_NATS else None
 
     @property
     def promise_nats(self) -> float:
@@ -220,8 +226,8 @@ class Run:
     def sight(self, spot: Spot) -> None:
         """Frames found the recording in its place.
 
-        Of all such times the second best is evidence; of a match that is believed the latest, since what sounds with
-        it may be louder by now.
+        Of all such times the second best is evidence, or the best if it is clear; of a match that is believed the
+        latest, since what sounds with it may be louder by now.
         """
         # Around its end an airing is hardly there: that says little of what its windows say then.
         faint = self.state is MatchState.CONFIRMED and spot.nats < _LEAST_FOLLOWED_NATS
@@ -246,7 +252,13 @@ class Run:
 
     def lose_sight(self) -> None:
         """Frames found the recording elsewhere, or nowhere."""
-        self.sightings, self.sighted_until_s = (), -np.inf
+        self.sightings, self.sighted_until_s, self.sighted_since_s = (), -np.inf, -np.inf
+
+    def believe(self) -> None:
+        """What has been seen so far is a match: it is followed by what has made it one."""
+        if (spot := self.spot) is not None:
+            self.sightings = (spot,) * _SIGHTINGS
+        self.state = MatchState.CONFIRMED
 
     def similarity(self) -> float:
         """Mean similarity along the airing."""
@@ -309,7 +321,8 @@ class Run:
             return
         # One note that dies away is like any other: what windows do not know at all frames cannot know.
         known = seen.nats if seen.speaks_alone else min(seen.nats, max(self.window_nats, 0.0))
-        self.frame_nats = known + (found.nats_beyond_kin if found is not None else 0.0)
+        seen_nats = found.nats_beyond_kin if found is not None and self.window_nats >= GLIMPSED_NATS else 0.0
+        self.frame_nats = known + seen_nats
 
     def _glimpsed(self, seen: Presence, window_s: float) -> Glimpses | None:
         """What is seen of the recording within the windows of the segment; None where too little tells."""

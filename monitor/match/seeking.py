@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,13 @@ from monitor.match.spotting import LEAST_HEARD_S, Recording, Spot
 from monitor.match.suspicion import Suspicion
 from monitor.types import MatchState, Spectrogram
 
-#: A recording is sought in so often, no more recordings than so many with one window, and none longer than this.
-_AGAIN_S = 0.5
+#: No more recordings than so many are sought in with one window, and none longer than this.
 _MOST_SOUGHT = 2
 _LONGEST_SOUGHT_S = 1800.0
-#: Where in the first half of a window an airing may begin.
-_BEGINS = (0.0, 0.5, 1.0)
+#: In what parts of the time to a window's middle second an airing may begin; stretches that differ by less are one.
+_BEGINS, _ONE_STRETCH_S = (0.0, 0.5, 1.0), 0.1
+#: For so long it is known whose turn it is.
+_TURNS_S = 10.0
 
 
 class Seeking:
@@ -44,27 +45,29 @@ class Seeking:
 
     def _due(self, runs: Sequence[Run], now_s: float, *, busy: bool) -> dict[str, set[float]]:
         """The references to be sought in, and since when: the clearest of these stretches counts."""
-        due = {
-            run.reference_id: {run.sightings[0].first_s}
-            for run in runs
-            if run.sightings
-            and run.state is not MatchState.CONFIRMED
-            and self._duration_s(run.reference_id) is not None
-        }
+        due: dict[str, set[float]] = {}
+        for run in runs:
+            known = self._duration_s(run.reference_id) is not None
+            if run.sightings and run.state is not MatchState.CONFIRMED and known:
+                due.setdefault(run.reference_id, set()).add(run.sightings[0].first_s)
+        # What a believed match has told already does not say what else there was.
+        believed = [run for run in runs if run.state is MatchState.CONFIRMED]
+        told_s = max((run.last_s + self._window_s / 2 for run in believed), default=-np.inf)
         for reference_id, starts_s in ({} if busy else self._suspicion.pointed_at()).items():
             heard_s = now_s + self._window_s - starts_s[0]
             if heard_s >= LEAST_HEARD_S and (self._duration_s(reference_id) or np.inf) <= _LONGEST_SOUGHT_S:
-                # An airing begins somewhere in the first half of the first window that points at it.
+                # Half of a window that points at an airing may lie before it.
                 begins_s = {starts_s[-1] + share * self._lag_s for share in _BEGINS}
-                due.setdefault(reference_id, set()).update({starts_s[0] + self._lag_s, *begins_s})
-        for run in runs:
-            if run.state is MatchState.CONFIRMED:
-                # What is a believed match's already does not say whether it goes on, nor what else there was.
-                due = {
-                    name: {max(start_s, self._told_s(run, name)) for start_s in starts_s}
-                    for name, starts_s in due.items()
-                }
-        fresh = [name for name in due if now_s - self._sought_s.get(name, -np.inf) >= _AGAIN_S]
+                since_s = {max(start_s, told_s) for start_s in {starts_s[0] + self._lag_s, *begins_s}}
+                due.setdefault(reference_id, set()).update(since_s)
+        for run in believed:
+            if run.reference_id in due:
+                # Nor does it say whether it goes on.
+                own_s = run.last_s + self._lag_s + self._hop_s
+                due[run.reference_id] = {max(start_s, own_s) for start_s in due[run.reference_id]}
+        waits_s = {name: now_s - self._sought_s.get(name, -np.inf) for name in due}
+        # By turns: what was not sought for longest comes first.
+        fresh = sorted((name for name in due if waits_s[name] > 0.0), key=lambda name: -waits_s[name])
         return {name: due[name] for name in fresh[:_MOST_SOUGHT]}
 
     def seek(
@@ -81,14 +84,16 @@ class Seeking:
 
         Returns the candidates that are new. Of a reference nothing counts that was heard before `since_s` of it.
         """
-        self._sought_s = {name: then_s for name, then_s in self._sought_s.items() if now_s - then_s < _AGAIN_S}
+        self._sought_s = {name: then_s for name, then_s in self._sought_s.items() if now_s - then_s < _TURNS_S}
         found: list[Run] = []
         for reference_id, starts_s in self._due(runs, now_s, busy=busy).items():
             self._sought_s[reference_id] = now_s
             if (recording := recordings.get(reference_id)) is None:
                 continue
             own = [run for run in runs if run.reference_id == reference_id]
-            begins_s = sorted({max(start_s, since_s(reference_id)) for start_s in starts_s})
+            begins_s = _apart({max(start_s, since_s(reference_id)) for start_s in starts_s})
+            if now_s + self._window_s - begins_s[0] < LEAST_HEARD_S:
+                continue  # too little to say that it is not there
             spot = self._spot(recording, heard, self._origins_s(reference_id, own, now_s), begins_s, now_s)
             near = [] if spot is None else [run for run in own if self._is_at(run, spot.line, now_s)]
             for run in own:
@@ -96,7 +101,7 @@ class Seeking:
                     run.lose_sight()
             if spot is None or spot.nats <= 0.0:
                 continue
-            if not near and self._suspicion.is_pointed_at(reference_id, spot.line.origin_s):
+            if not near:
                 near = [self._candidate(reference_id, spot, now_s, since_s(reference_id))]
                 found += near
             for run in sorted(near, key=lambda run: run.state is None)[:1]:
@@ -118,11 +123,6 @@ class Seeking:
         """When a recording would have begun that is where windows point, or where it is suspected."""
         suspected = [now_s - run.line.reference_at(now_s) for run in own if run.reading == 0]
         return self._suspicion.origins_s(reference_id) + suspected
-
-    def _told_s(self, run: Run, reference_id: str) -> float:
-        """Up to where a believed match says what sounds, for its recording and for any other."""
-        beyond_s = self._lag_s + self._hop_s if run.reference_id == reference_id else self._window_s / 2
-        return run.last_s + beyond_s
 
     def _is_at(self, run: Run, line: Line, now_s: float) -> bool:
         off_s = abs(run.line.reference_at(now_s) - line.reference_at(now_s))
@@ -151,8 +151,17 @@ class Seeking:
         correlations = recording.follow(heard, fit.line, fit.window_starts_s, lag_s=self._lag_s, span_s=self._hop_s)
         free = ~explained & (fit.nats != 0.0)
         middles_s = fit.window_starts_s + self._window_s / 2
-        return np.where(free, spot.weigh(nats, correlations, middles_s), nats)
+        return np.where(free, spot.weigh(nats, correlations, middles_s, hop_s=self._hop_s), nats)
 
     def forget(self) -> None:
         """What comes lies on another clock."""
         self._sought_s.clear()
+
+
+def _apart(starts_s: Iterable[float]) -> list[float]:
+    """The first of those that are as good as one, ascending."""
+    found: list[float] = []
+    for start_s in sorted(starts_s):
+        if not found or start_s - found[-1] >= _ONE_STRETCH_S:
+            found.append(start_s)
+    return found

@@ -2,10 +2,10 @@
 
 Windows that mean little one by one still point at one second after another of one recording. Then what was heard is
 correlated, frame by frame, with all of that recording (a matched filter: North, "An analysis of the factors which
-determine signal/noise discrimination", 1943). An airing is believed where the one place that stands out of all others
-is the place that windows point at. How far it stands out is counted in what the other places of the same recording
-scatter by (as scores of speakers are normalised by impostors': Auckenthaler et al., 2000): slow chords, loops and
-drums are like themselves everywhere and stand out nowhere.
+determine signal/noise discrimination", 1943). An airing is believed where the place that windows point at stands out
+of all others, and the recording's notes are seen there. How far it stands out is counted in what the other places of
+the same recording scatter by (as scores of speakers are normalised by impostors': Auckenthaler et al., 2000): slow
+chords, loops and drums are like themselves everywhere and stand out nowhere.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ _TAILS = ((0.995, 2.58), (0.99, 2.33), (0.97, 1.88))
 #: note that dies away the attack would be all that is compared.
 _EVEN_S, _LEAST_POWER = 0.5, 0.1
 _AROUND_S = 1.5
+#: A stretch is hardly ever longer than this; spectra are of so many frames, or a few times as many.
+_LONGEST_FRAMES, _FRAMES_STEP = 512, 1024
 #: Quieter seconds of the recording than this share of its energy are not divided by their own.
 _LEAST_ENERGY = 0.1
 #: A spotted line is off by at most so much as time goes by.
@@ -61,7 +63,7 @@ class Spot:
     last_s: float
     #: Of the frames there, at once.
     correlation: float
-    #: How far that is above all other places.
+    #: How far that is above other places, less how far the highest of them is above it.
     deviations: float
     #: What is seen of the recording there.
     glimpses: Glimpses | None = None
@@ -80,19 +82,21 @@ class Spot:
 
     @property
     def is_clear(self) -> bool:
-        """Whether it need not be found again to be believed: no other recording has been seen to look so."""
+        """Whether it need not be found again to be believed; the model card says what other recordings reach."""
         return self.glimpses is not None and self.glimpses.nats >= _CLEARLY_SEEN_NATS and self.nats >= _CLEAR_NATS
 
-    def weigh(self, nats: Floats, correlations: Floats, middles_s: Floats) -> Floats:
+    def weigh(self, nats: Floats, correlations: Floats, middles_s: Floats, *, hop_s: float) -> Floats:
         """What windows say, (W,), by themselves and by the correlations of their frames around `middles_s`.
 
-        Those of the spot say together what it says, the more the higher they are; outside it each speaks as one inside
-        would, and as much against the recording where it is nothing.
+        Those of the spot say together what it says, where most are what it was; those that have left the look-back did.
+        Outside it each speaks as one inside would, and as much against the recording where it is nothing.
         """
         half = self.correlation / 2
         share = np.clip((correlations - half) / half, -1.0, 1.0)
-        inside = share[(middles_s >= self.first_s) & (middles_s <= self.last_s)]
-        said = share * self.nats / max(float(np.nansum(np.fmax(inside, 0.0))), len(inside) / 2, 1.0)
+        inside = share[(middles_s >= self.first_s) & (middles_s < self.last_s)]
+        gone = min(max(float(middles_s[0]) - self.first_s, 0.0), self.last_s - self.first_s) / hop_s
+        whole = float(np.nansum(np.fmax(inside, 0.0))) + gone
+        said = share * self.nats / max(whole, (len(inside) + gone) / 2, 1.0)
         said = np.where(np.isnan(correlations), nats, said)
         return np.asarray(np.where(nats > 0.0, np.maximum(nats, said), said))
 
@@ -151,12 +155,14 @@ class Recording:
         tails = [(float(elsewhere[int(share * len(elsewhere))]) - middle) / wide for share, wide in _TAILS]
         deviation = max(*tails, float(elsewhere.std()), _LEAST_DEVIATION / math.sqrt(count * step_s))
         at = float(places[best]) + _between_peaks(found, best)
+        # Equal turns are as high as one another; where another place is higher it stands out no more.
+        outdone = float(found.max() - found[best])
         spot = Spot(
             line=Line(origin_s=started_s - (self.start_s + at * step_s), tempo_ratio=1.0),
             first_s=started_s,
             last_s=started_s + count * step_s,
             correlation=float(found[best]),
-            deviations=(float(found[best]) - middle) / deviation,
+            deviations=(float(found[best]) - middle - outdone) / deviation,
         )
         if spot.nats <= 0.0:
             return spot
@@ -169,7 +175,8 @@ class Recording:
         Half of what was heard may lie before the recording's beginning or beyond its end.
         """
         count, length = len(heard), len(self.changes)
-        size = 1 << (count + length - 1).bit_length()
+        # One size for all stretches of a look-back: the recording's spectrum stays.
+        size = -(-(length + max(count, _LONGEST_FRAMES)) // _FRAMES_STEP) * _FRAMES_STEP
         if len(self._spectrum) != size // 2 + 1:
             self._spectrum = np.fft.rfft(self.changes, size, axis=0).astype(np.complex64)
         product = self._spectrum * np.conj(np.fft.rfft(heard, size, axis=0))
@@ -224,4 +231,5 @@ def _between_peaks(found: Floats, best: int) -> float:
         return 0.0
     before, here, after = found[best - 1 : best + 2].tolist()
     bend = before - 2 * here + after
-    return 0.5 * (before - after) / bend if bend < 0 else 0.0
+    # Where only some places are looked at the best of them may lie on a slope.
+    return 0.5 * (before - after) / bend if bend < 0 and here >= max(before, after) else 0.0

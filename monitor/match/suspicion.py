@@ -90,10 +90,6 @@ class Suspicion:
         gaps = [later - start_s > _APART_S for start_s, later in itertools.pairwise(windows)]
         return windows[len(gaps) - gaps[::-1].index(True)] if any(gaps) else windows[0]
 
-    def is_pointed_at(self, reference_id: str, origin_s: float) -> bool:
-        """Whether windows point at a recording that began at `origin_s`."""
-        return len(self._windows(reference_id, self._number(origin_s))) >= _CONFIRMING_WINDOWS
-
     def origins_s(self, reference_id: str) -> list[float]:
         """When a recording that windows point at would have begun."""
         numbers = self._pointed.get(reference_id, ())

@@ -378,6 +378,6 @@ def test_a_match_whose_windows_alone_are_believed_needs_no_frames(
     aligner = Listener(catalog).aligner
     line = Line(origin_s=0.0, tempo_ratio=1.0)
     run = Run(reference_id="bed", line=line, born_s=0.0, first_s=0.0, last_s=9.0, state=state)
-    run.settled_nats = settled_nats
+    run.settled_plain_nats = settled_nats
     nats = np.array([before_nats] * 10 + [latest_nats] * 6)
     assert aligner._is_heard_clearly(run, nats) is clearly

@@ -86,3 +86,31 @@ def test_what_was_not_heard_is_not_sought():
         )
         recordings = {"bed": Recording(picture(PIECE))}
         assert not stream.seeking.seek([], start_s, nothing, recordings, busy=False, since_s=lambda _: -np.inf)
+
+
+def test_of_many_recordings_that_are_pointed_at_each_has_its_turn():
+    stream = Stream(6.0)
+    others = [Recording(picture(sound(60.0, seed))) for seed in (3, 4, 5)]
+    found = []
+    for start_s in np.arange(0.0, 15.0, HOP_S):
+        near = [Neighbour(reference_id=name, reference_start_s=start_s + 30.0, similarity=0.1) for name in "xyz"]
+        if 10.0 <= start_s <= 14.3:
+            near.append(Neighbour(reference_id="bed", reference_start_s=start_s + 30.0, similarity=0.1))
+        stream.suspicion.hear(start_s, near)
+        heard = picture(stream.levels[: round((start_s + WINDOW_S) / STEP_S)])
+        recordings = {"bed": Recording(picture(PIECE)), **dict(zip("xyz", others, strict=True))}
+        found += stream.seeking.seek(found, start_s, heard, recordings, busy=False, since_s=lambda _: -np.inf)
+    assert [run.reference_id for run in found] == ["bed"]
+
+
+def test_what_frames_follow_is_not_lost_as_another_recording_is_believed():
+    stream = Stream(8.0)
+    (run,) = stream.hear(14.0)
+    run.state, seen = MatchState.PROVISIONAL, run.spot
+    line = Line(origin_s=0.0, tempo_ratio=1.0)
+    other = Run(reference_id="other", line=line, born_s=9.0, first_s=9.0, last_s=12.5, state=MatchState.CONFIRMED)
+    recordings = {"bed": Recording(picture(PIECE))}
+    heard = picture(stream.levels[: round(14.5 / STEP_S)])
+    stream.seeking.seek([run, other], 12.5, heard, recordings, busy=True, since_s=lambda _: -np.inf)
+    assert run.spot is not None
+    assert run.spot.nats >= seen.nats

@@ -118,21 +118,31 @@ def test_evidence_is_what_chance_does_not_reach():
     assert spot(6.0, last_s=13.0).nats == pytest.approx(6.0)  # three seconds may be one pattern
 
 
-MIDDLES_S = np.array([11.0, 12.0, 13.0, 14.0, 15.5])
+MIDDLES_S = np.array([10.0, 12.0, 13.0, 14.0, 15.5])
 
 
 def test_the_windows_of_a_spot_say_together_what_it_says():
     nothing = np.zeros(5)
-    said = spot(6.0).weigh(nothing, np.array([0.4, 0.4, 0.0, np.nan, 0.5]), MIDDLES_S)
+    said = spot(6.0).weigh(nothing, np.array([0.4, 0.4, 0.0, np.nan, 0.5]), MIDDLES_S, hop_s=1.0)
     assert said == pytest.approx([4.5, 4.5, -4.5, 0.0, 4.5])
     # Half-way up a window says nothing, and none says more than another.
-    said = spot(6.0).weigh(nothing, np.array([1.0, 0.4, 0.2, 0.3, -1.0]), MIDDLES_S)
+    said = spot(6.0).weigh(nothing, np.array([1.0, 0.4, 0.2, 0.3, -1.0]), MIDDLES_S, hop_s=1.0)
     assert said == pytest.approx([3.6, 3.6, 0.0, 1.8, -3.6])
     # Where hardly a window is what the spot was, it is no longer believed for all that.
-    assert spot(6.0).weigh(nothing, np.array([0.4, 0.0, 0.0, 0.0, 0.0]), MIDDLES_S)[0] == pytest.approx(4.5)
+    assert spot(6.0).weigh(nothing, np.array([0.4, 0.0, 0.0, 0.0, 0.0]), MIDDLES_S, hop_s=1.0)[0] == pytest.approx(4.5)
     # What windows say for it by themselves stays.
-    said = spot(6.0).weigh(np.array([9.0, 9.0, -1.0, 0.5, 0.0]), np.array([0.4, 0.0, 0.4, 0.4, 0.4]), MIDDLES_S)
+    said = spot(6.0).weigh(
+        np.array([9.0, 9.0, -1.0, 0.5, 0.0]), np.array([0.4, 0.0, 0.4, 0.4, 0.4]), MIDDLES_S, hop_s=1.0
+    )
     assert said == pytest.approx([9.0, 9.0, 3.0, 3.0, 3.0])
+
+
+def test_what_a_spot_says_of_each_window_stays_as_its_own_leave_the_look_back():
+    share, middles_s = np.full(20, 0.4), np.arange(20.0) + 10.0
+    whole = spot(6.0).weigh(np.zeros(20), share, middles_s, hop_s=1.0)
+    for gone in (2, 5, 15):
+        left = spot(6.0).weigh(np.zeros(20 - gone), share[gone:], middles_s[gone:], hop_s=1.0)
+        assert left == pytest.approx(whole[gone:])
 
 
 def test_what_is_seen_of_a_recording_is_evidence_beside_how_far_it_stands_out():
@@ -155,6 +165,9 @@ def test_of_equal_turns_the_one_that_windows_point_at_is_spotted():
         spot = twice.spot(heard, first_s=1.0, last_s=8.0, origins_s=[origin_s], off_s=0.5)
         assert spot.line.origin_s == pytest.approx(origin_s, abs=2 * STEP_S)
         assert spot.nats > 6.0
+    beside = twice.spot(heard, first_s=1.0, last_s=8.0, origins_s=[-20.9], off_s=0.5)  # on the peak's slope
+    assert -21.4 - STEP_S <= beside.line.origin_s <= -20.4 + STEP_S
+    assert beside.nats < 0.0
     nowhere = twice.spot(heard, first_s=1.0, last_s=8.0, origins_s=[-40.0], off_s=0.5)
     assert nowhere.nats <= 0.0
     assert twice.spot(heard, first_s=1.0, last_s=8.0, origins_s=[500.0], off_s=0.5) is None
@@ -175,6 +188,25 @@ def test_what_was_seen_clearly_once_is_believed_though_it_has_ended_since():
     assert run.spot == clearly(spot(6.0))
     run.sight(spot(3.5, last_s=16.0))
     assert run.spot == clearly(spot(6.0))
+
+
+def test_a_match_is_followed_by_what_has_made_it_one():
+    for sightings in ([clearly(spot(6.0)), spot(2.0, last_s=16.0)], [spot(6.0), spot(5.5, last_s=16.0)]):
+        run = candidate(state=MatchState.PROVISIONAL)
+        for spotted in sightings:
+            run.sight(spotted)
+        before = run.spot
+        run.believe()
+        assert run.state is MatchState.CONFIRMED
+        assert run.spot == before
+        run.state = MatchState.ENDED
+        assert run.spot == before
+
+
+def test_a_match_that_windows_alone_have_made_has_no_spot():
+    run = candidate(state=MatchState.PROVISIONAL)
+    run.believe()
+    assert run.spot is None
 
 
 def test_a_recording_that_is_seen_better_soon_after_is_seen_once():
