@@ -238,14 +238,12 @@ class Run:
             return
         if news:
             self.sighted_since_s = spot.last_s
-        else:
-            self.sightings = tuple(one for one in self.sightings if one is not latest)
         self.sighted_until_s = spot.last_s
         if self.state is MatchState.CONFIRMED:
             self.sightings = (*self.sightings[-1:], spot)
         else:
-            best = sorted([*self.sightings, spot], key=lambda one: -one.nats)
-            self.sightings = tuple(best[:_SIGHTINGS])
+            before = [one for one in self.sightings if news or one is not latest]
+            self.sightings = tuple(sorted([*before, spot], key=lambda one: -one.nats)[:_SIGHTINGS])
         if self.is_led_by_frames:
             # Windows found it in a few seconds, and at a tempo that these few seconds seemed to have.
             self.line = (self.sightings[0] if self.state is None else spot).line

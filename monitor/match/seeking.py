@@ -54,11 +54,11 @@ class Seeking:
         believed = [run for run in runs if run.state is MatchState.CONFIRMED]
         told_s = max((run.last_s + self._window_s / 2 for run in believed), default=-np.inf)
         for reference_id, starts_s in ({} if busy else self._suspicion.pointed_at()).items():
-            heard_s = now_s + self._window_s - starts_s[0]
-            if heard_s >= LEAST_HEARD_S and (self._duration_s(reference_id) or np.inf) <= _LONGEST_SOUGHT_S:
-                # Half of a window that points at an airing may lie before it.
-                begins_s = {starts_s[-1] + share * self._lag_s for share in _BEGINS}
-                since_s = {max(start_s, told_s) for start_s in {starts_s[0] + self._lag_s, *begins_s}}
+            # Half of a window that points at an airing may lie before it.
+            begins_s = {starts_s[-1] + share * self._lag_s for share in _BEGINS}
+            since_s = {max(start_s, told_s) for start_s in {starts_s[0] + self._lag_s, *begins_s}}
+            enough = now_s + self._window_s - min(since_s) >= LEAST_HEARD_S
+            if enough and (self._duration_s(reference_id) or np.inf) <= _LONGEST_SOUGHT_S:
                 due.setdefault(reference_id, set()).update(since_s)
         for run in believed:
             if run.reference_id in due:

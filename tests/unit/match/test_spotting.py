@@ -203,6 +203,15 @@ def test_a_match_is_followed_by_what_has_made_it_one():
         assert run.spot == before
 
 
+def test_a_match_that_is_seen_better_as_soon_as_it_is_believed_keeps_its_spot():
+    run = candidate(state=MatchState.PROVISIONAL)
+    run.sight(spot(6.0))
+    run.sight(spot(5.5, last_s=16.0))
+    run.believe()
+    run.sight(spot(9.0, last_s=16.5))
+    assert run.spot == spot(9.0, last_s=16.5)
+
+
 def test_a_match_that_windows_alone_have_made_has_no_spot():
     run = candidate(state=MatchState.PROVISIONAL)
     run.believe()
