@@ -294,7 +294,9 @@ class Aligner:
             if run.spot is not None and heard is not None and run.reference_id in recordings:
                 run.plain_nats, run.frame_nats = run.settled_plain_nats + best_segment(nats).evidence_nats, 0.0
                 recording = recordings[run.reference_id]
-                nats = self._seeking.weighed(run.spot, fit, nats, explained=explained, heard=heard, recording=recording)
+                nats = self._seeking.weighed(
+                    run, run.spot, fit, nats, explained=explained, heard=heard, recording=recording
+                )
             run.follow(fit, nats)
             if self._is_doubtful(run):
                 run.look(self._window_s, self._pitch_ratio(run))

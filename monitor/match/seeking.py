@@ -136,6 +136,7 @@ class Seeking:
 
     def weighed(
         self,
+        run: Run,
         spot: Spot,
         fit: Fit,
         nats: Floats,
@@ -150,8 +151,10 @@ class Seeking:
         """
         correlations = recording.follow(heard, fit.line, fit.window_starts_s, lag_s=self._lag_s, span_s=self._hop_s)
         free = ~explained & (fit.nats != 0.0)
-        middles_s = fit.window_starts_s + self._window_s / 2
-        return np.where(free, spot.weigh(nats, correlations, middles_s, hop_s=self._hop_s), nats)
+        half_s = self._window_s / 2
+        middles_s, settled_s = fit.window_starts_s + half_s, run.settled_until_s + half_s
+        said = spot.weigh(nats, correlations, middles_s, hop_s=self._hop_s, settled_s=settled_s)
+        return np.where(free, said, nats)
 
     def forget(self) -> None:
         """What comes lies on another clock."""

@@ -85,16 +85,19 @@ class Spot:
         """Whether it need not be found again to be believed; the model card says what other recordings reach."""
         return self.glimpses is not None and self.glimpses.nats >= _CLEARLY_SEEN_NATS and self.nats >= _CLEAR_NATS
 
-    def weigh(self, nats: Floats, correlations: Floats, middles_s: Floats, *, hop_s: float) -> Floats:
+    def weigh(
+        self, nats: Floats, correlations: Floats, middles_s: Floats, *, hop_s: float, settled_s: float = -np.inf
+    ) -> Floats:
         """What windows say, (W,), by themselves and by the correlations of their frames around `middles_s`.
 
-        Those of the spot say together what it says, where most are what it was; those that have left the look-back did.
-        Outside it each speaks as one inside would, and as much against the recording where it is nothing.
+        Those of the spot say together what it says, where most are what it was; those with their middles up to
+        `settled_s`, which have left the look-back, did. Outside it each speaks as one inside would, and as much
+        against the recording where it is nothing.
         """
         half = self.correlation / 2
         share = np.clip((correlations - half) / half, -1.0, 1.0)
         inside = share[(middles_s >= self.first_s) & (middles_s < self.last_s)]
-        gone = min(max(float(middles_s[0]) - self.first_s, 0.0), self.last_s - self.first_s) / hop_s
+        gone = max(min(settled_s + hop_s, self.last_s) - self.first_s, 0.0) / hop_s
         whole = float(np.nansum(np.fmax(inside, 0.0))) + gone
         said = share * self.nats / max(whole, (len(inside) + gone) / 2, 1.0)
         said = np.where(np.isnan(correlations), nats, said)

@@ -141,7 +141,8 @@ def test_what_a_spot_says_of_each_window_stays_as_its_own_leave_the_look_back():
     share, middles_s = np.full(20, 0.4), np.arange(20.0) + 10.0
     whole = spot(6.0).weigh(np.zeros(20), share, middles_s, hop_s=1.0)
     for gone in (2, 5, 15):
-        left = spot(6.0).weigh(np.zeros(20 - gone), share[gone:], middles_s[gone:], hop_s=1.0)
+        settled_s = middles_s[gone - 1]
+        left = spot(6.0).weigh(np.zeros(20 - gone), share[gone:], middles_s[gone:], hop_s=1.0, settled_s=settled_s)
         assert left == pytest.approx(whole[gone:])
 
 
