@@ -10,7 +10,7 @@ notes, and is hardly anywhere exactly as loud.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ _BANDS_BESIDE = 2
 _EXACT, _MISSING = 0.35, 0.7
 _GAINS = np.arange(-2.0, 2.01, 0.1)
 _LEAST_FRAMES, _LEAST_BANDS = 15, 4
+#: So far off a note has changed; what has not says nothing of one second.
+_BESIDE_S = (-0.7, 0.7)
 #: Kin are exactly as loud in fewer places, lack more, and have less identity than nearly all airings: each of these may
 #: be an airing's in an echoing room, through an equaliser or at a tempo not yet known, all three seldom.
 _KIN_EXACT, _KIN_MISSING, _KIN_IDENTITY = 0.29, 0.17, 0.55
@@ -52,19 +54,22 @@ class Glimpses:
     exact: float
     #: Where it is clearly less loud.
     missing: float
+    #: What the folds are at most where the recording is a little off: hiss and held chords are as exact there.
+    folds_beside: float = -math.inf
     #: For how long the recording sounds at all there, be it that the rest of it is a note that dies away.
     sounding_s: float = math.inf
 
     @property
     def folds(self) -> float:
         """By what factor more is exact than is missing, as its logarithm."""
-        return math.log((self.exact + _CHANCE_SHARE) / (self.missing + _CHANCE_SHARE))
+        return _folds(self.exact, self.missing)
 
     @property
     def nats(self) -> float:
         """What they say for the recording, below 0 against it, at the place where it is most likely to be."""
         enough = (self.sounding_s - _ONE_CHORD_S) / (_ENOUGH_S - _ONE_CHORD_S)
-        return min((self.folds - _EVEN_FOLDS) * _NATS_PER_FOLD, _MOST_NATS) * min(max(enough, 0.0), 1.0)
+        beyond = self.folds - max(_EVEN_FOLDS, self.folds_beside)
+        return min(beyond * _NATS_PER_FOLD, _MOST_NATS) * min(max(enough, 0.0), 1.0)
 
     @property
     def nats_beyond_kin(self) -> float:
@@ -87,6 +92,20 @@ def glimpses(
     if len(part.levels) < _LEAST_FRAMES:
         return None
     there = _along(part, reference, line)
+    if (shares := _shares(part, there, pitch_ratio)) is None:
+        return None
+    off = (_along(part, reference, replace(line, origin_s=line.origin_s + beside_s)) for beside_s in _BESIDE_S)
+    beside = [_folds(*found) for known in off if (found := _shares(part, known, pitch_ratio)) is not None]
+    return Glimpses(
+        exact=shares[0],
+        missing=shares[1],
+        folds_beside=max(beside, default=-math.inf),
+        sounding_s=float(part.step_s * np.count_nonzero(_sounds(part, there))),
+    )
+
+
+def _shares(part: Spectrogram, there: Flat, pitch_ratio: float) -> tuple[float, float] | None:
+    """In how many of the places the stream is as loud as the recording, and in how many it is clearly less."""
     more = _louder(part, there, pitch_ratio=pitch_ratio, loud=_LOUD)
     alone = ranked(more.T, _ALONE_SHARE, least=_LEAST_OF_BAND)
     if np.count_nonzero(~np.isnan(alone)) < _LEAST_BANDS:
@@ -97,9 +116,11 @@ def glimpses(
     places = np.sort(places[~np.isnan(places)])
     exact = (np.searchsorted(places, _GAINS + _EXACT) - np.searchsorted(places, _GAINS - _EXACT)) / len(places)
     best = int(np.argmax(exact))
-    missing = np.searchsorted(places, _GAINS[best] - _MISSING) / len(places)
-    sounding_s = part.step_s * np.count_nonzero(_sounds(part, there))
-    return Glimpses(exact=float(exact[best]), missing=float(missing), sounding_s=float(sounding_s))
+    return float(exact[best]), float(np.searchsorted(places, _GAINS[best] - _MISSING) / len(places))
+
+
+def _folds(exact: float, missing: float) -> float:
+    return math.log((exact + _CHANCE_SHARE) / (missing + _CHANCE_SHARE))
 
 
 def louder(stream: Spectrogram, reference: Spectrogram, line: Line, *, pitch_ratio: float, loud: float) -> Flat:

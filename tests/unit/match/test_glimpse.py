@@ -66,6 +66,17 @@ def test_along_a_line_of_windows_alone_only_what_no_kin_show_is_evidence():
     assert Glimpses(exact=0.1, missing=0.5).nats_beyond_kin == 0.0
 
 
+def test_hiss_is_as_loud_as_any_hiss_and_says_nothing_of_a_recording():
+    dice = np.random.default_rng(3)
+    one, other = (picture(12.0 + dice.normal(0, 0.25, (len(PIECE), BANDS))) for _ in range(2))
+    look = {"pitch_ratio": 1.0, "first_s": 20.0, "last_s": 26.0}
+    hiss = glimpses(other, one, LINE, **look)
+    assert hiss.folds > 1.5
+    assert hiss.nats < 0.5
+    itself = glimpses(picture(PIECE), picture(PIECE), LINE, **look)
+    assert itself.nats == 8.0
+
+
 def test_a_note_that_dies_away_says_less_the_sooner_it_does():
     ending = picture(np.concatenate([PIECE[: round(24 / STEP_S)], np.zeros_like(PIECE[: round(10 / STEP_S)])]))
     whole, ends = (
