@@ -91,10 +91,11 @@ def glimpses(
     part = cut(stream, first_s, last_s)
     if len(part.levels) < _LEAST_FRAMES:
         return None
-    there = _along(part, reference, line)
+    known = _known(reference)
+    there = _along(part, reference, known, line)
     if (shares := _shares(part, there, pitch_ratio)) is None:
         return None
-    off = (_along(part, reference, replace(line, origin_s=line.origin_s + beside_s)) for beside_s in _BESIDE_S)
+    off = (_along(part, reference, known, replace(line, origin_s=line.origin_s + beside_s)) for beside_s in _BESIDE_S)
     beside = [_folds(*found) for known in off if (found := _shares(part, known, pitch_ratio)) is not None]
     return Glimpses(
         exact=shares[0],
@@ -127,14 +128,19 @@ def louder(stream: Spectrogram, reference: Spectrogram, line: Line, *, pitch_rat
     """How many nepers louder the stream is than the recording along a line, (T, BANDS), in places where that is no more
     than `loud` nepers below its frame's loudest band; NaN in others, and where either was not heard.
     """
-    return _louder(stream, _along(stream, reference, line), pitch_ratio=pitch_ratio, loud=loud)
+    return _louder(stream, _along(stream, reference, _known(reference), line), pitch_ratio=pitch_ratio, loud=loud)
 
 
-def _along(stream: Spectrogram, reference: Spectrogram, line: Line) -> Flat:
-    """The recording's levels at the stream's frames, in nepers, (T, BANDS); NaN where it has none."""
-    times_s = stream.start_s + stream.step_s * np.arange(len(stream.levels), dtype=np.float64)
+def _known(reference: Spectrogram) -> Flat:
+    """The recording's levels in nepers, (R, BANDS); NaN where it has none."""
     known = nepers(reference, 1.0)
     known[~is_heard(reference)] = np.nan
+    return known
+
+
+def _along(stream: Spectrogram, reference: Spectrogram, known: Flat, line: Line) -> Flat:
+    """What is `known` of the recording at the stream's frames, (T, BANDS); NaN where that is nothing."""
+    times_s = stream.start_s + stream.step_s * np.arange(len(stream.levels), dtype=np.float64)
     reference_s = line.tempo_ratio * (times_s - line.origin_s)
     return between(known, np.asarray((reference_s - reference.start_s) / reference.step_s))
 

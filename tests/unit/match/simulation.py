@@ -93,6 +93,23 @@ def windows(
         yield float(start_s), unit(sound[first : first + round(WINDOW_S * 10)].mean(axis=0))
 
 
+def simulated_aligner(
+    *, options: Options = OPTIONS, calibration: Calibration = CALIBRATION, duration_s: Callable[[str], float | None]
+) -> Aligner:
+    numbers = iter(range(10_000))
+    return Aligner(
+        stream="radio",
+        catalog="default",
+        model_id="simulated",
+        window_s=WINDOW_S,
+        hop_s=HOP_S,
+        calibration=calibration,
+        options=options,
+        new_id=lambda time_s: uuid7(time_s, next(numbers)),
+        duration_s=duration_s,
+    )
+
+
 class Listener:
     """Drives an aligner as the pipeline does."""
 
@@ -107,18 +124,7 @@ class Listener:
         duration_s: Callable[[str], float | None] = lambda _reference_id: None,
     ) -> None:
         self.catalog, self.epoch_s, self.k = catalog, epoch_s, k
-        numbers = iter(range(10_000))
-        self.aligner = Aligner(
-            stream="radio",
-            catalog="default",
-            model_id="simulated",
-            window_s=WINDOW_S,
-            hop_s=HOP_S,
-            calibration=calibration,
-            options=options,
-            new_id=lambda time_s: uuid7(time_s, next(numbers)),
-            duration_s=duration_s,
-        )
+        self.aligner = simulated_aligner(options=options, calibration=calibration, duration_s=duration_s)
         self._ring: list[tuple[float, np.ndarray]] = []
         self.events: list[MatchEvent] = []
         self._asked: set[str] = set()

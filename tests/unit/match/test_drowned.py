@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
-from monitor.match.align import Aligner
 from monitor.match.changes import cut
-from monitor.match.identity import uuid7
 from monitor.match.line import make_plane
 from monitor.match.spotting import Recording
 from monitor.types import MatchEvent, MatchState, Neighbour
 from tests.unit.match.pictures import STEP_S, mixed, picture, sound
-from tests.unit.match.simulation import CALIBRATION, OPTIONS
+from tests.unit.match.simulation import HOP_S, REFERENCE_HOP_S, WINDOW_S, simulated_aligner
 
-WINDOW_S, HOP_S, REFERENCE_HOP_S = 2.0, 0.5, 0.25
 DURATION_S, DIMENSION = 200.0, 128
 STARTS_S, REFERENCE_S = 10.0, 40.0
 PIECE, OTHER = sound(DURATION_S, 1), sound(170.0, 2)
@@ -38,18 +33,7 @@ class Bed:
         there = slice(round(STARTS_S / STEP_S), round(self.end_s / STEP_S))
         first = round(REFERENCE_S / STEP_S)
         self.levels[there] = mixed(PIECE[first : first + there.stop - there.start], OTHER[there], over_db)
-        numbers = itertools.count()
-        self.aligner = Aligner(
-            stream="s",
-            catalog="c",
-            model_id="m",
-            window_s=WINDOW_S,
-            hop_s=HOP_S,
-            calibration=CALIBRATION,
-            options=OPTIONS,
-            new_id=lambda time_s: uuid7(time_s, next(numbers)),
-            duration_s=lambda _: DURATION_S,
-        )
+        self.aligner = simulated_aligner(duration_s=lambda _: DURATION_S)
         self.recording, self.heard = Recording(picture(PIECE)), []
 
     def play(self, until_s: float) -> list[MatchEvent]:
