@@ -14,8 +14,9 @@ import numpy as np
 
 from monitor.match.explained import unexplained
 from monitor.match.family import lines_around
+from monitor.match.fit import Fit, Search, fit_lines
 from monitor.match.glimpse import MOST_NATS_BEYOND_KIN
-from monitor.match.line import Fit, Floats, Line, Plane, best_segment, fit_line
+from monitor.match.line import Floats, Line, Plane, best_segment
 from monitor.match.oneness import is_doubled, is_told, repeats, succeeds
 from monitor.match.options import Options
 from monitor.match.placement import better_line
@@ -267,21 +268,21 @@ class Aligner:
                 busy=self._is_busy(),
                 since_s=lambda name: max(self._gap_end_s, self._told_until_s(name)),
             )
-        fitted: list[tuple[Run, Fit | None]] = []
+        found: list[tuple[Run, Plane]] = []
         for run, stretch in looked_at:
             plane = planes.get(stretch)
             run.pictured, run.pictures = stretch.pictured, None if plane is None else plane.pictures
             if plane is not None and self._is_due(run):
                 self._place(run, plane)
                 plane = plane.around(*self._reach(run))
-            fitted.append((run, None if plane is None else self._fit(run, plane)))
+            if plane is not None:
+                found.append((run, plane))
             run.looked_s = self._now_s
+        fitted = self._fitted(found)
         # What was told first keeps its windows; among candidates the strongest goes first.
         fitted.sort(key=lambda pair: (pair[0].state is None, -pair[0].evidence_nats))
-        sounding = [(run, fit) for run, fit in fitted if fit is not None and self._sounds(run)]
+        sounding = [(run, fit) for run, fit in fitted if self._sounds(run)]
         for run, fit in fitted:
-            if fit is None:
-                continue
             first_s = float(fit.window_starts_s[0])
             if run.state is not None and run.known_start is None and first_s > run.first_s - self._window_s:
                 # What lies before the start is about to leave the look-back: it has said where the start is.
@@ -404,22 +405,31 @@ class Aligner:
 
     # -- evidence ----------------------------------------------------------------------------------------------------
 
-    def _fit(self, run: Run, plane: Plane) -> Fit:
-        """The best line near the run's, and what each window says along it."""
+    def _fitted(self, found: Sequence[tuple[Run, Plane]]) -> list[tuple[Run, Fit]]:
+        """Of each run the best line near its own, and what each window says along it."""
+        fits = fit_lines(
+            [self._search(run, plane) for run, plane in found],
+            calibration=self._calibration,
+            window_weight=self._weight,
+            most_tempo_ratio=self.options.tempo_max_ratio,
+        )
+        return [
+            (run, replace(fit, line=run.line) if run.is_led_by_frames else fit)
+            for (run, _), fit in zip(found, fits, strict=True)
+        ]
+
+    def _search(self, run: Run, plane: Plane) -> Search:
         most = self.options.tempo_max_ratio
         origins_s, tempo_ratios = lines_around(run, self._now_s, hop_s=self._hop_s, tempo_max_ratio=most)
         rival = self._rivals.similarity
-        fit = fit_line(
-            plane,
+        return Search(
+            plane=plane,
             origins_s=origins_s,
             tempo_ratios=tempo_ratios,
             rivals=np.array([rival(run.reference_id, run.reading, start) for start in plane.window_starts_s.tolist()]),
-            calibration=self._calibration,
-            window_weight=self._weight,
             settled_until_s=run.settled_until_s,
-            most_tempo_ratio=most,
+            closely=run.state is not None or bool(run.sightings),
         )
-        return replace(fit, line=run.line) if run.is_led_by_frames else fit
 
     def _is_doubtful(self, run: Run) -> bool:
         """Whether a run is not believed yet, and would be told of if its frames said all they can."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.match.line import Fit, Floats
+from monitor.match.fit import Fit
+from monitor.match.line import Floats
 from monitor.match.run import Run
 
 #: Another recording this much nearer explains a window: this one cannot be sounding beside it.

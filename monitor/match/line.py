@@ -1,9 +1,8 @@
-"""The line that an airing leaves in the plane (stream time, reference time), and the search for it.
+"""The line that an airing leaves in the plane (stream time, reference time).
 
-An airing is a straight line: its slope is the tempo, its intercept the origin. The line is found by scoring a family
-of lines over the similarities between the stream's latest windows and the reference's own windows, and keeping the
-run of windows with the largest sum of log-likelihood ratios (maximal scoring segment: Karlin and Altschul, 1990; the
-one-dimensional sum is Kadane's).
+An airing is a straight line: its slope is the tempo, its intercept the origin. What it says is the run of windows with
+the largest sum of log-likelihood ratios (maximal scoring segment: Karlin and Altschul, 1990; the one-dimensional sum is
+Kadane's).
 """
 
 from __future__ import annotations
@@ -15,19 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.match.score import Calibration, Likeness
 from monitor.types import Spectrogram, Vectors
 
 Floats = NDArray[np.float64]
 
-#: A run must spread over about so many seconds (squared) before its own slope counts for half.
-_TEMPO_PRIOR_S2 = 4.0
-#: Most suspicions come to nothing: only a line with some evidence is looked at closely.
-_WORTH_REFINING_NATS = 1.0
-#: Most airings are at the recording's own tempo, nearly all others near it: another must explain so much more.
-_CHANGED_TEMPO_NATS = 2.0
-_FAR_TEMPO_NATS = 4.0
-_SAME_TEMPO_RATIO = 0.005
 #: Half-way between two windows even the right recording is less like the vector between them: by a quarter of this.
 _BETWEEN_LOSS = 0.055
 NEAR_TEMPO_RATIO = 0.06
@@ -123,30 +113,6 @@ def make_plane(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fit:
-    """The best line of a family, and what each window says along it."""
-
-    line: Line
-    window_starts_s: Floats
-    #: Evidence of each window in nats, shape (W,).
-    nats: Floats
-    #: What each window says for the recording against its kin, (W,), and by how many nats less often it is kin.
-    kin_nats: Floats
-    rarity_nats: float
-    #: How like each window is to what lies on the line, also between the reference's windows, and to what does not.
-    likeness: Likeness
-    #: Reference times of the windows that were compared, shape (W,).
-    reference_starts_s: Floats
-    #: The reference's windows themselves, (W, d); zeros where it has none.
-    vectors: Vectors
-
-    @property
-    def similarities(self) -> Floats:
-        """Of each window on the line; NaN where nothing was heard or the reference has no such second."""
-        return self.likeness.own
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
     """The run of windows `first..last` (inclusive) with the largest sum of evidence."""
 
@@ -176,86 +142,6 @@ def best_segment(nats: Floats) -> Segment:
     return Segment(first=first, last=last, evidence_nats=evidence)
 
 
-def fit_line(
-    plane: Plane,
-    *,
-    origins_s: Floats,
-    tempo_ratios: Floats,
-    rivals: Floats,
-    calibration: Calibration,
-    window_weight: float,
-    settled_until_s: float,
-    most_tempo_ratio: float,
-) -> Fit:
-    """The line of a family (L,) with the largest segment evidence, refined below the reference's hop.
-
-    `rivals` (W,) are the windows' similarities with the nearest other recording, NaN where that is not known.
-    `window_weight` is the share of a window that is news (hop / window): overlapping windows repeat each other.
-    Windows up to `settled_until_s` say nothing. Tempo stays within `tempo_bounds(most_tempo_ratio)`.
-    """
-    starts = plane.window_starts_s
-    hopeful = calibration.hypotheses[-1]
-    weighed = calibration.weigh(_everywhere(plane, rivals), hopeful) * window_weight
-    # One more column stands for "the reference has no such second": the airing cannot be there.
-    absent = np.full((len(starts), 1), float(hopeful[0]) * window_weight)
-    padded = np.concatenate([weighed, absent], axis=1)
-    padded[starts <= settled_until_s] = 0.0
-    columns = _columns(plane, origins_s, tempo_ratios)
-    nats = padded[np.arange(len(starts)), columns]
-    evidence = _evidence(nats)
-    change = np.abs(tempo_ratios - 1.0)
-    prior = np.where(change <= NEAR_TEMPO_RATIO, _CHANGED_TEMPO_NATS, _FAR_TEMPO_NATS)
-    prior[change <= _SAME_TEMPO_RATIO] = 0.0
-    best = int(np.argmax(evidence - prior))
-    line = Line(origin_s=float(origins_s[best]), tempo_ratio=float(tempo_ratios[best]))
-    if evidence[best] >= _WORTH_REFINING_NATS:
-        segment = best_segment(nats[best])
-        for _ in range(2):  # the second time, the neighbouring columns lie evenly around the line
-            line = _refine(plane, line, segment, most_tempo_ratio)
-    column = columns[best]
-    vectors = np.concatenate([plane.vectors, np.zeros_like(plane.vectors[:1])])[column]
-    likeness = _along_line(plane, line, rivals)
-    judged = _judged(likeness, nats[best], calibration, window_weight)
-    news = _news(vectors, judged, calibration, window_weight)
-    return Fit(
-        line=line,
-        window_starts_s=starts,
-        nats=judged * news,
-        kin_nats=_against_kin(likeness, nats[best], news * window_weight, calibration),
-        rarity_nats=math.inf if calibration.kin is None else calibration.kin.rarity_nats,
-        likeness=likeness,
-        reference_starts_s=plane.reference_start_s + column * plane.reference_hop_s,
-        vectors=vectors,
-    )
-
-
-def _everywhere(plane: Plane, rivals: Floats) -> Likeness:
-    """Of every window with every window of the reference, (W, R)."""
-    (windows, columns), hop = plane.similarities.shape, plane.columns_per_hop
-    wide = np.full((windows, columns + 4 * hop), np.nan)
-    wide[:, 2 * hop : -2 * hop] = plane.similarities
-    return Likeness(
-        own=plane.similarities,
-        rival=rivals[:, np.newaxis],
-        beside=_mean(wide[:, hop : -3 * hop], wide[:, 3 * hop : -hop]),
-        around=_mean(wide[:, : -4 * hop], wide[:, 4 * hop :]),
-    )
-
-
-def _along_line(plane: Plane, line: Line, rivals: Floats) -> Likeness:
-    """Of each window with what lies on the line, (W,)."""
-    rows = np.arange(len(plane.window_starts_s))
-    columns = fractional_columns(plane, line, plane.window_starts_s)
-    hops = np.array([[0], [-1], [1], [-2], [2]]) * plane.columns_per_hop
-    own, before, after, far_before, far_after = along(plane, rows, columns + hops)
-    return Likeness(own=own, rival=rivals, beside=_mean(before, after), around=_mean(far_before, far_after))
-
-
-def _mean(one: Floats, other: Floats) -> Floats:
-    """Of what there is: NaN only where both are."""
-    return np.where(np.isnan(one), other, np.where(np.isnan(other), one, (one + other) / 2))
-
-
 def fractional_columns(plane: Plane, line: Line, starts_s: Floats) -> Floats:
     """Where in the plane the line passes the stream times `starts_s`, shape as given."""
     reference_s = line.tempo_ratio * (starts_s - line.origin_s)
@@ -267,14 +153,29 @@ def along(plane: Plane, rows: NDArray[np.intp], columns: Floats) -> Floats:
 
     NaN where the stream was silent or the reference has no such second.
     """
-    last = plane.similarities.shape[1] - 1
+    width = np.full(len(rows), plane.similarities.shape[1])
+    return along_each(plane.similarities, plane.neighbours[np.newaxis], width, rows, np.zeros_like(rows), columns)
+
+
+def along_each(  # noqa: PLR0917 - parallel arrays of one table
+    similarities: Floats,
+    neighbours: Floats,
+    widths: NDArray[np.intp],
+    rows: NDArray[np.intp],
+    planes: NDArray[np.intp],
+    columns: Floats,
+) -> Floats:
+    """As `along`, of several planes below one another: their `neighbours` (P, R - 1), and, of each of the rows, of
+    which of the `planes` it is and how many columns that has.
+    """
+    last = widths - 1
     inside = (columns >= -0.5) & (columns < last + 0.5)
     columns = np.clip(columns, 0, last)
-    lower = np.minimum(columns.astype(np.intp), max(last - 1, 0))
+    lower = np.minimum(columns.astype(np.intp), np.maximum(last - 1, 0))
     upper = np.minimum(lower + 1, last)
     part = columns - lower
-    alike = plane.neighbours[lower] if last else np.ones_like(part)
-    one, other = plane.similarities[rows, lower], plane.similarities[rows, upper]
+    alike = neighbours[planes, lower] if neighbours.shape[1] else np.ones_like(part)
+    one, other = similarities[rows, lower], similarities[rows, upper]
     nearest = np.where(part < 0.5, one, other)
     between_both = between(one, other, part, alike)
     # Beside silence there is nothing between.
@@ -286,87 +187,3 @@ def between(lower: Floats, upper: Floats, part: Floats, neighbours: Floats) -> F
     length = np.sqrt(np.maximum((1 - part) ** 2 + part**2 + 2 * part * (1 - part) * neighbours, 0.25))
     mixed = ((1 - part) * lower + part * upper) / (length * (1 - _BETWEEN_LOSS * part * (1 - part)))
     return np.asarray(np.clip(mixed, -1.0, 1.0))
-
-
-def _judged(likeness: Likeness, hopeful: Floats, calibration: Calibration, window_weight: float) -> Floats:
-    """The nats of a line's windows under the hypothesis that explains them best.
-
-    `hopeful` are the nats by which the line was found: windows that are settled, or beyond the reference, keep them.
-    """
-    fixed = np.isnan(likeness.own) | (hopeful == 0.0)
-    judged = [
-        np.where(fixed, hopeful, calibration.weigh(likeness, nats) * window_weight) for nats in calibration.hypotheses
-    ]
-    return max(judged, key=lambda nats: best_segment(nats).evidence_nats)
-
-
-def _against_kin(likeness: Likeness, hopeful: Floats, weights: Floats, calibration: Calibration) -> Floats:
-    """What a line's windows say against kin, (W,), under the hypothesis that says most; nothing where nobody measured.
-
-    `weights` (W,) are the share of each window that is news; `hopeful` as for `_judged`.
-    """
-    fixed = np.isnan(likeness.own) | (hopeful == 0.0)
-    said = [np.where(fixed, 0.0, nats * weights) for nats in calibration.against_kin(likeness)]
-    return max(said, key=lambda nats: best_segment(nats).evidence_nats, default=np.zeros(len(weights)))
-
-
-def _news(vectors: Vectors, nats: Floats, calibration: Calibration, window_weight: float) -> Floats:
-    """The share of what each window of a line says that the others have not said already, (W,).
-
-    The seconds (W, d) that a recording repeats are like the stream, rightly or not, all together: of a loop's turns
-    each says a part of what one of them would.
-    """
-    told = np.flatnonzero(nats > 0)
-    again = calibration.sameness(vectors @ vectors[told].T)
-    # Windows that overlap are alike as it is: that is what their weight is for.
-    again[np.abs(np.arange(len(nats))[:, np.newaxis] - told) * window_weight < 1.0] = 0.0
-    return np.asarray(1.0 / (1.0 + window_weight * again.sum(axis=1)), dtype=np.float64)
-
-
-def _columns(plane: Plane, origins_s: Floats, tempo_ratios: Floats) -> NDArray[np.intp]:
-    """Nearest column of each window on each line, shape (L, W); the column past the last means outside."""
-    reference_s = tempo_ratios[:, np.newaxis] * (plane.window_starts_s - origins_s[:, np.newaxis])
-    columns: NDArray[np.intp] = np.rint((reference_s - plane.reference_start_s) / plane.reference_hop_s).astype(np.intp)
-    width = plane.similarities.shape[1]
-    columns[(columns < 0) | (columns >= width)] = width
-    return columns
-
-
-def _evidence(nats: Floats) -> Floats:
-    """The evidence of the maximal scoring segment of each row."""
-    sums = np.zeros((nats.shape[0], nats.shape[1] + 1))
-    np.cumsum(nats, axis=1, out=sums[:, 1:])
-    lowest = np.minimum.accumulate(sums[:, :-1], axis=1)
-    return np.asarray((sums[:, 1:] - lowest).max(axis=1))
-
-
-def _refine(plane: Plane, line: Line, segment: Segment, most_tempo_ratio: float) -> Line:
-    """The line through the centroids of similarity, by weighted least squares over the segment's windows.
-
-    Similarity falls off evenly on both sides of the true position, so each window's centroid lies below the hop.
-    """
-    starts = plane.window_starts_s[segment.first : segment.last + 1]
-    expected_s = line.tempo_ratio * (starts - line.origin_s)
-    nearest = np.rint((expected_s - plane.reference_start_s) / plane.reference_hop_s).astype(int)
-    columns = nearest[:, np.newaxis] + np.arange(-2 * plane.columns_per_hop, 2 * plane.columns_per_hop + 1)
-    inside = (columns >= 0) & (columns < plane.similarities.shape[1])
-    rows = np.arange(segment.first, segment.last + 1)[:, np.newaxis]
-    around = np.where(inside, plane.similarities[rows, np.where(inside, columns, 0)], np.nan)
-    if np.all(np.isnan(around)):
-        return line
-    excess = np.nan_to_num(np.clip(around - np.nanmin(around), 0.0, None)) ** 3
-    weights = excess.sum(axis=1)
-    total = float(weights.sum())
-    if total <= 0.0:
-        return line
-    offsets_s = plane.reference_start_s + columns * plane.reference_hop_s - expected_s[:, np.newaxis]
-    centroids_s = (excess * offsets_s).sum(axis=1) / np.maximum(weights, 1e-12)
-    centre_s = float((weights * starts).sum()) / total
-    shift_s = float((weights * centroids_s).sum()) / total
-    spread = float((weights * (starts - centre_s) ** 2).sum())
-    # A short run says little of its tempo: the prior is that of the line that was tried.
-    slope = float((weights * (starts - centre_s) * (centroids_s - shift_s)).sum()) / (spread + total * _TEMPO_PRIOR_S2)
-    slowest, fastest = tempo_bounds(most_tempo_ratio)
-    tempo_ratio = min(max(line.tempo_ratio + slope, slowest), fastest)
-    reference_s = line.reference_at(centre_s) + shift_s
-    return Line(origin_s=centre_s - reference_s / tempo_ratio, tempo_ratio=tempo_ratio)

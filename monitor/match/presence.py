@@ -169,24 +169,24 @@ def presence(
     first_s, last_s = times_s[inside][[0, -1]].tolist()
     middle_s, length_s = (first_s + last_s) / 2, max(last_s - first_s, 2.0)
 
-    def along(off_s: float, turn_s: float, which: NDArray[np.intp] | slice) -> Flat:
+    def along(offs_s: Floats, turns_s: Floats, which: NDArray[np.intp] | slice) -> Flat:
+        """The recording's frames (C, T, BANDS) by so many corrections of the line."""
         times = times_s[which]
-        reference_s = line.tempo_ratio * (times - line.origin_s) + off_s + (times - middle_s) * (turn_s / length_s)
-        return between(known, (reference_s - reference.start_s) / reference.step_s)
+        turned_s = (times - middle_s) * (turns_s[:, np.newaxis] / length_s)
+        reference_s = line.tempo_ratio * (times - line.origin_s) + offs_s[:, np.newaxis] + turned_s
+        frames = (reference_s - reference.start_s) / reference.step_s
+        return between(known, frames.ravel()).reshape(*frames.shape, -1)
 
     # So many frames, spread over the airing, say as well as all where its line is.
     some = np.flatnonzero(inside)[:: max(1, np.count_nonzero(inside) // _FRAMES_TO_FIT)]
-
-    def agreement(off_s: float, turn_s: float) -> float:
-        return _agreement(heard[some], along(off_s, turn_s, some))
-
-    offs_s = np.arange(-_OFF_S, _OFF_S + _COARSE_S / 2, _COARSE_S).tolist()
-    off_s = max(offs_s, key=lambda off_s: agreement(off_s, 0.0))
+    offs_s = np.arange(-_OFF_S, _OFF_S + _COARSE_S / 2, _COARSE_S)
+    off_s = offs_s[np.argmax(_agreements(heard[some], along(offs_s, np.zeros(len(offs_s)), some)))]
     most_s = min(_TURN_S, _TURN_RATIO * length_s)
-    turns_s = np.linspace(-most_s, most_s, 1 + 2 * math.ceil(most_s / _TURN_STEP_S)).tolist()
-    fine = [(off_s + moved_s, turn_s) for turn_s in turns_s for moved_s in (-_FINE_S, 0.0, _FINE_S)]
-    off_s, turn_s = max(fine, key=lambda pair: agreement(*pair))
-    there = along(off_s, turn_s, slice(None))
+    turns_s = np.linspace(-most_s, most_s, 1 + 2 * math.ceil(most_s / _TURN_STEP_S)).repeat(3)
+    offs_s = off_s + np.tile([-_FINE_S, 0.0, _FINE_S], len(turns_s) // 3)
+    best = int(np.argmax(_agreements(heard[some], along(offs_s, turns_s, some))))
+    off_s, turn_s = float(offs_s[best]), float(turns_s[best])
+    there = along(offs_s[best : best + 1], turns_s[best : best + 1], slice(None))[0]
     if pitch_ratio != 1.0 or not smooth:
         pitches = [(pitch_ratio * ratio, heard_at(pitch_ratio * ratio)) for ratio in _BESIDE_READING]
         pitch_ratio, heard = max(
@@ -209,6 +209,14 @@ def presence(
 
 
 def _agreement(heard: Flat, there: Flat) -> float:
-    both = ~np.isnan(there[:, 0])
-    one, other = heard[both], there[both]
-    return float(np.sum(one * other) / (math.sqrt(float(np.sum(one**2)) * float(np.sum(other**2))) + _SMALL))
+    return float(_agreements(heard, there[np.newaxis])[0])
+
+
+def _agreements(heard: Flat, there: Flat) -> Floats:
+    """The correlation of the frames heard, (T, BANDS), with each of several, (C, T, BANDS), where these are known."""
+    known = ~np.isnan(there[..., 0])
+    there = np.where(known[..., np.newaxis], there, 0.0)
+    products = np.einsum("tb,ctb->c", heard, there, dtype=np.float64)
+    energies = np.einsum("tb,tb->t", heard, heard, dtype=np.float64) @ known.T
+    theirs = np.einsum("ctb,ctb->c", there, there, dtype=np.float64)
+    return np.asarray(products / (np.sqrt(energies * theirs) + _SMALL))

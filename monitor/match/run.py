@@ -10,8 +10,9 @@ import numpy as np
 
 from monitor.match.cover import covered_edges
 from monitor.match.edge import place_edge
+from monitor.match.fit import Fit
 from monitor.match.glimpse import Glimpses, glimpses
-from monitor.match.line import NEAR_TEMPO_RATIO, Fit, Floats, Line, best_segment
+from monitor.match.line import NEAR_TEMPO_RATIO, Floats, Line, best_segment
 from monitor.match.presence import Presence, presence
 from monitor.match.score import Calibration, Likeness
 from monitor.match.spotting import Spot

@@ -174,17 +174,21 @@ class Calibration:
         found[np.isnan(similarity)] = 0.0
         return found
 
-    def weigh(self, likeness: Likeness, nats: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What the windows say by the map `nats`, of the likeness' shape; 0 where nothing was heard."""
-        found = self.interpolate(self.margins(likeness), nats)
-        return found if self.background is None else found + self.background.beyond_doubt(likeness)
+    def weigh(self, likeness: Likeness, *maps: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """What the windows say by each of the maps, of the likeness' shape; 0 where nothing was heard."""
+        margins = self.margins(likeness)
+        beyond = 0.0 if self.background is None else self.background.beyond_doubt(likeness)
+        return [self.interpolate(margins, nats) + beyond for nats in maps]
 
-    def against_kin(self, likeness: Likeness) -> tuple[NDArray[np.float64], ...]:
-        """What the windows say for the recording against its kin, for each hypothesis; none where nobody measured."""
+    def judge(self, likeness: Likeness) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
+        """What the windows say for each hypothesis, and of each what they say against kin; none of these where nobody
+        measured.
+        """
         if self.kin is None:
-            return ()
+            return self.weigh(likeness, *self.hypotheses), []
         near = np.fmax(likeness.own - self.kin.near, 0.0) * self.kin.near_nats
-        return tuple(self.weigh(likeness, nats) + near for nats in self.kin.nats)
+        said = self.weigh(likeness, *self.hypotheses, *self.kin.nats)
+        return said[: len(self.hypotheses)], [nats + near for nats in said[len(self.hypotheses) :]]
 
     def log_likelihood_ratio(self, similarity: NDArray[np.floating]) -> NDArray[np.float64]:
         """Nats for "same recording" against "anything else", shape as given."""

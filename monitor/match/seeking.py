@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.match.line import Fit, Floats, Line
+from monitor.match.fit import Fit
+from monitor.match.line import Floats, Line
 from monitor.match.run import Run
 from monitor.match.spotting import LEAST_HEARD_S, Recording, Spot
 from monitor.match.suspicion import Suspicion

@@ -58,21 +58,20 @@ def likeness(own: np.ndarray) -> Likeness:
 
 
 def test_the_nearer_the_more_it_says_against_kin(shipped):
-    for nats in shipped.against_kin(likeness(np.linspace(-1.0, 1.0, 201))):
+    for nats in shipped.judge(likeness(np.linspace(-1.0, 1.0, 201)))[1]:
         assert np.all(np.diff(nats) >= 0.0) and nats[0] < 0.0 < nats[-1]
 
 
 def test_what_is_middling_speaks_for_kin_and_yet_for_the_recording_where_nothing_else_is_known(shipped):
     neutral = float(shipped.background.similarity(likeness(np.array([0.7])))[0])
     own = np.array([neutral + 0.05, neutral + 0.3])
-    for against, nats in zip(shipped.against_kin(likeness(own)), shipped.hypotheses, strict=True):
-        alone = shipped.weigh(likeness(own), nats)
+    for alone, against in zip(*shipped.judge(likeness(own)), strict=True):
         assert against[0] < 0.0 < alone[0]
         assert against[1] > 4.0 and alone[1] > 4.0
 
 
 def test_silence_says_nothing_against_kin(shipped):
-    assert [nats.tolist() for nats in shipped.against_kin(likeness(np.array([np.nan])))] == [[0.0], [0.0]]
+    assert [nats.tolist() for nats in shipped.judge(likeness(np.array([np.nan])))[1]] == [[0.0], [0.0]]
 
 
 def told(listener: Listener) -> list[MatchState]:

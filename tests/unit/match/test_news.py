@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from monitor.match.line import fit_line, make_plane
+from monitor.match.fit import Search, fit_lines
+from monitor.match.line import make_plane
 from monitor.match.score import Background
 from tests.unit.match.simulation import CALIBRATION, HOP_S, REFERENCE_HOP_S, WINDOW_S, Catalog, Recording
 
@@ -41,16 +42,10 @@ def evidence(piece: Recording, *, calibration) -> float:
         reference_hop_s=REFERENCE_HOP_S,
         hop_s=HOP_S,
     )
-    fit = fit_line(
-        plane,
-        origins_s=np.zeros(1),
-        tempo_ratios=np.ones(1),
-        rivals=np.full(len(starts[::hop]), np.nan),
-        calibration=calibration,
-        window_weight=HOP_S / WINDOW_S,
-        settled_until_s=-np.inf,
-        most_tempo_ratio=0.25,
+    search = Search(
+        plane=plane, origins_s=np.zeros(1), tempo_ratios=np.ones(1), rivals=np.full(len(starts[::hop]), np.nan)
     )
+    [fit] = fit_lines([search], calibration=calibration, window_weight=HOP_S / WINDOW_S, most_tempo_ratio=0.25)
     return float(fit.nats.sum())
 
 

@@ -128,4 +128,5 @@ def test_what_is_far_nearer_than_any_rival_is_beyond_doubt(own, rival, nats):
     calibration = dataclasses.replace(CALIBRATION, background=BACKGROUND)
     assert BACKGROUND.beyond_doubt(likeness) == pytest.approx(nats)
     plain = calibration.interpolate(calibration.margins(likeness), calibration.nats)
-    assert calibration.weigh(likeness, calibration.nats) == pytest.approx(plain + nats)
+    [said] = calibration.weigh(likeness, calibration.nats)
+    assert said == pytest.approx(plain + nats)
