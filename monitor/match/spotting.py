@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.match.changes import Flat, Floats, around, between, changes, cut, is_heard, sharpened
 from monitor.match.glimpse import Glimpses, glimpses
@@ -111,8 +112,8 @@ class Recording:
         self.start_s, self.step_s = picture.start_s, picture.step_s
         self._picture = picture
         self.changes, self._heard = _evened(picture), is_heard(picture)
-        #: Its spectrum along time, of one size.
-        self._spectrum = np.empty((0, BANDS), dtype=np.complex64)
+        #: Its spectrum along time, of one size: band by band, which is how transforms are quick.
+        self._spectrum = np.empty((BANDS, 0), dtype=np.complex64)
         self._energy = np.concatenate([[0.0], np.cumsum(np.sum(self.changes**2, axis=1, dtype=np.float64))])
 
     @property
@@ -180,10 +181,9 @@ class Recording:
         count, length = len(heard), len(self.changes)
         # One size for all stretches of a look-back: the recording's spectrum stays.
         size = -(-(length + max(count, _LONGEST_FRAMES)) // _FRAMES_STEP) * _FRAMES_STEP
-        if len(self._spectrum) != size // 2 + 1:
-            self._spectrum = np.fft.rfft(self.changes, size, axis=0).astype(np.complex64)
-        product = self._spectrum * np.conj(np.fft.rfft(heard, size, axis=0))
-        sums = np.fft.irfft(product.sum(axis=1), size)
+        if self._spectrum.shape[1] != size // 2 + 1:
+            self._spectrum = _spectrum(self.changes, size)
+        sums = np.fft.irfft((self._spectrum * np.conj(_spectrum(heard, size))).sum(axis=0), size)
         places = np.arange(-(count // 2), max(length - count // 2, 1 - count // 2))
         energy = self._energy[np.clip(places + count, 0, length)] - self._energy[np.clip(places, 0, length)]
         usual = self._energy[-1] / max(length, 1) * count
@@ -217,6 +217,11 @@ class Recording:
             return np.asarray(np.where(both.any(axis=1), found, np.nan), dtype=np.float64)
 
         return max((along(drift_s) for drift_s in _DRIFTS_S.tolist()), key=lambda found: float(np.nansum(found)))
+
+
+def _spectrum(found: Flat, size: int) -> NDArray[np.complex64]:
+    """Of each band of changes (T, BANDS), filled with zeros up to `size`: (BANDS, size // 2 + 1)."""
+    return np.fft.rfft(np.ascontiguousarray(found.T), size).astype(np.complex64, copy=False)
 
 
 def _evened(picture: Spectrogram) -> Flat:
