@@ -19,9 +19,9 @@ from monitor.types import ABSENT, BANDS, Levels, MatchEvent, Neighbour, Spectrog
 #: References are fetched in pieces of so many seconds, so that a long one costs no more than a short one.
 _PIECE_S = 240.0
 #: A spectrogram of so many seconds takes 120 kB.
-_MOST_PICTURES = 256
+_MOST_PICTURES = 768
 #: Four minutes of a recording take a megabyte and a half.
-_RECORDINGS_BYTES = 128 << 20
+_RECORDINGS_BYTES = 192 << 20
 #: No server repeats more than this: a stream so far behind itself had its clock set back.
 _SET_BACK_S = 120.0
 
@@ -39,7 +39,7 @@ class StretchReader(Protocol):
 class StretchCache:
     """The pieces of references that open runs look at, least recently used first out."""
 
-    def __init__(self, reader: StretchReader, *, capacity_bytes: int = 64 << 20) -> None:
+    def __init__(self, reader: StretchReader, *, capacity_bytes: int = 192 << 20) -> None:
         self._reader, self._capacity_bytes = reader, capacity_bytes
         self._pieces: OrderedDict[tuple[str, int], tuple[NDArray[np.float64], Vectors]] = OrderedDict()
         self._pictures: OrderedDict[tuple[str, int], Spectrogram | None] = OrderedDict()
