@@ -18,7 +18,7 @@ from monitor.types import ABSENT, BANDS, Levels, MatchEvent, Neighbour, Spectrog
 
 #: References are fetched in pieces of so many seconds, so that a long one costs no more than a short one.
 _PIECE_S = 240.0
-#: A spectrogram of so many seconds takes 120 kB.
+#: Of each catalog so much stays at hand. A spectrogram of so many seconds takes 120 kB.
 _MOST_PICTURES = 768
 #: Four minutes of a recording take a megabyte and a half.
 _RECORDINGS_BYTES = 192 << 20

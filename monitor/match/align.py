@@ -428,7 +428,6 @@ class Aligner:
             tempo_ratios=tempo_ratios,
             rivals=np.array([rival(run.reference_id, run.reading, start) for start in plane.window_starts_s.tolist()]),
             settled_until_s=run.settled_until_s,
-            closely=run.state is not None or bool(run.sightings),
         )
 
     def _is_doubtful(self, run: Run) -> bool:

@@ -37,7 +37,7 @@ _WORTH_REFINING_NATS = 1.0
 _CHANGED_TEMPO_NATS = 2.0
 _FAR_TEMPO_NATS = 4.0
 _SAME_TEMPO_RATIO = 0.005
-#: How many hops beside a line "beside" and "around" are.
+#: How many hops off a line its own likeness, "beside" and "around" are.
 _BESIDE_HOPS = np.array([[0], [-1], [1], [-2], [2]])
 
 
@@ -53,8 +53,6 @@ class Search:
     rivals: Floats
     #: Windows up to here say nothing.
     settled_until_s: float = -math.inf
-    #: Whether even a line that has hardly any evidence is judged closely.
-    closely: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,8 +85,7 @@ def fit_lines(
     """Of each search the line with the largest segment evidence, refined below the reference's hop.
 
     `window_weight` is the share of a window that is news (hop / window): overlapping windows repeat each other. Tempo
-    stays within `tempo_bounds(most_tempo_ratio)`. The windows of a line that has hardly any evidence, and is not to be
-    judged closely, say what they do by the most hopeful map.
+    stays within `tempo_bounds(most_tempo_ratio)`.
     """
 
     def kind(number: int) -> tuple[int, int]:
@@ -106,7 +103,7 @@ def fit_lines(
 def _fits(
     searches: Sequence[Search], calibration: Calibration, window_weight: float, most_tempo_ratio: float
 ) -> Iterator[Fit]:
-    """Of searches in planes of as many windows."""
+    """Of searches in planes of as many windows, and of as many columns per hop."""
     planes = _Planes.of(searches)
     hopeful = calibration.hypotheses[-1]
     weighed = calibration.weigh(planes.everywhere(), hopeful)[0] * window_weight
@@ -115,26 +112,21 @@ def _fits(
     padded = np.concatenate([weighed, absent], axis=2)
     found = [_best(search, nats, most_tempo_ratio) for search, nats in zip(searches, padded, strict=True)]
     likeness = planes.along(searches, [one.line for one in found])
-    closely = [
-        search.closely or one.evidence_nats >= _WORTH_REFINING_NATS for search, one in zip(searches, found, strict=True)
-    ]
     vectors = [_vectors(search.plane, one.columns) for search, one in zip(searches, found, strict=True)]
-    said, kin_nats = np.stack([one.nats for one in found]), np.zeros(likeness.own.shape)
-    if any(closely):
-        fixed = np.isnan(likeness.own) | (said == 0.0)
-        hypotheses, against = calibration.judge(likeness)
-        # Windows that are settled, or beyond the reference, keep what they said.
-        judged = _clearest([np.where(fixed, said, nats * window_weight) for nats in hypotheses])
-        news = np.stack([_news(*pair, calibration, window_weight) for pair in zip(vectors, judged, strict=True)])
-        kin = [np.where(fixed, 0.0, nats * (news * window_weight)) for nats in against]
-        said = np.where(np.array(closely)[:, np.newaxis], judged * news, said)
-        kin_nats = np.where(np.array(closely)[:, np.newaxis], _clearest(kin), 0.0) if kin else kin_nats
+    said = np.stack([one.nats for one in found])
+    # Windows that are settled, or beyond the reference, keep what they said.
+    fixed = np.isnan(likeness.own) | (said == 0.0)
+    hypotheses, against = calibration.judge(likeness)
+    judged = _clearest([np.where(fixed, said, nats * window_weight) for nats in hypotheses])
+    news = np.stack([_news(*pair, calibration, window_weight) for pair in zip(vectors, judged, strict=True)])
+    kin = [np.where(fixed, 0.0, nats * (news * window_weight)) for nats in against]
+    kin_nats = _clearest(kin) if kin else np.zeros(judged.shape)
     for number, (search, one) in enumerate(zip(searches, found, strict=True)):
         plane = search.plane
         yield Fit(
             line=one.line,
             window_starts_s=plane.window_starts_s,
-            nats=said[number],
+            nats=judged[number] * news[number],
             kin_nats=kin_nats[number],
             rarity_nats=math.inf if calibration.kin is None else calibration.kin.rarity_nats,
             likeness=Likeness(
@@ -167,7 +159,6 @@ class _Best:
     """The best line of a family."""
 
     line: Line
-    evidence_nats: float
     #: What each window says on it by the most hopeful map, (W,), and the nearest column of each.
     nats: Floats
     columns: NDArray[np.intp]
@@ -190,12 +181,12 @@ def _best(search: Search, nats: Floats, most_tempo_ratio: float) -> _Best:
         segment = best_segment(said[best])
         for _ in range(2):  # the second time, the neighbouring columns lie evenly around the line
             line = _refine(search.plane, line, segment, most_tempo_ratio)
-    return _Best(line=line, evidence_nats=float(evidence[best]), nats=said[best], columns=columns[best])
+    return _Best(line=line, nats=said[best], columns=columns[best])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Planes:
-    """Planes of as many windows, the narrow ones filled with columns that were not heard."""
+    """Planes of as many windows, and columns per hop, the narrow ones filled with columns that were not heard."""
 
     #: (P, W, R), and how many of the R columns each plane has, (P,).
     similarities: Floats
