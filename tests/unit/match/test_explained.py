@@ -5,7 +5,8 @@ import pytest
 
 from monitor.match.explained import unexplained
 from monitor.match.glimpse import Glimpses
-from monitor.match.line import Fit, Line
+from monitor.match.fit import Fit
+from monitor.match.line import Line
 from monitor.match.run import Run
 from monitor.match.score import Likeness
 from monitor.match.spotting import Spot
