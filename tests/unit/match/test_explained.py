@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from monitor.match.explained import unexplained
-from monitor.match.glimpse import Glimpses
 from monitor.match.fit import Fit
+from monitor.match.glimpse import Glimpses
 from monitor.match.line import Line
 from monitor.match.run import Run
 from monitor.match.score import Likeness
