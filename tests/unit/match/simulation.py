@@ -3,21 +3,28 @@ are, and unlike all else. The search is brute force; nothing of the product is f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from monitor.embed.fingerprint import MODELS
 from monitor.match.align import Aligner, Stretch
 from monitor.match.identity import uuid7
 from monitor.match.line import Plane, make_plane
 from monitor.match.options import Options
-from monitor.match.score import Calibration
+from monitor.match.score import Calibration, load_calibration
 from monitor.types import MatchEvent, Neighbour
 
 WINDOW_S, HOP_S, REFERENCE_HOP_S, DIMENSION = 2.0, 0.5, 0.25, 128
 CALIBRATION = Calibration(similarities=np.array([0.2, 0.45, 0.8]), nats=np.array([-1.5, 0.0, 5.0]))
 OPTIONS = Options(provisional_nats=4.0, confirmed_nats=8.0)
+
+
+def shipped_calibration() -> Calibration:
+    path = MODELS / "fingerprint.calibration.json"
+    return load_calibration(path, model_id=json.loads(path.read_text())["model_id"])
 
 
 class Recording:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 
-from monitor.embed.fingerprint import MODELS
 from monitor.match.fit import Fit, Search, fit_lines
 from monitor.match.line import make_plane
-from monitor.match.score import Calibration, load_calibration
-from tests.unit.match.simulation import CALIBRATION, HOP_S, REFERENCE_HOP_S, WINDOW_S, Catalog, Recording
+from monitor.match.score import Calibration
+from tests.unit.match.simulation import (
+    CALIBRATION,
+    HOP_S,
+    REFERENCE_HOP_S,
+    WINDOW_S,
+    Catalog,
+    Recording,
+    shipped_calibration,
+)
 
 HOP = round(HOP_S / REFERENCE_HOP_S)
-MODEL_ID = json.loads((MODELS / "fingerprint.calibration.json").read_text())["model_id"]
-SHIPPED = load_calibration(MODELS / "fingerprint.calibration.json", model_id=MODEL_ID)
+SHIPPED = shipped_calibration()
 CATALOG = Catalog({"long": Recording(seed=1, duration_s=40.0), "short": Recording(seed=2, duration_s=14.0)})
 
 

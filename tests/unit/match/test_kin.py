@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 
-from monitor.embed.fingerprint import MODELS
-from monitor.match.score import Kin, Likeness, load_calibration
+from monitor.match.score import Kin, Likeness
 from monitor.types import MatchState
-from tests.unit.match.simulation import CALIBRATION, Airing, Catalog, Listener, Recording, windows
+from tests.unit.match.simulation import CALIBRATION, Airing, Catalog, Listener, Recording, shipped_calibration, windows
 
 KIN = Kin(rarity_nats=6.0, nats=(np.array([-1.5, -1.5, 0.5]),), near=0.9, near_nats=40.0)
 MEASURED = dataclasses.replace(CALIBRATION, kin=KIN)
@@ -48,8 +46,7 @@ def heard(catalog: Catalog, *parts: tuple[float, float], calibration, tempo_rati
 
 @pytest.fixture(scope="module")
 def shipped():
-    model_id = json.loads((MODELS / "fingerprint.calibration.json").read_text())["model_id"]
-    return load_calibration(MODELS / "fingerprint.calibration.json", model_id=model_id)
+    return shipped_calibration()
 
 
 def likeness(own: np.ndarray) -> Likeness:
