@@ -180,7 +180,8 @@ class Aligner:
         # How like the stream is to where a confirmed match of a reference is: elsewhere it only resembles itself.
         followed: dict[str, float] = {}
         for hit, nats in self._suspicion.hear(start_s, neighbours):
-            explaining = [run for run in self._runs if self._explains(run, hit)]
+            own = (run for run in self._runs if run.reference_id == hit.reference_id)
+            explaining = [run for run in own if self._explains(run, hit)]
             if any(run.state is MatchState.CONFIRMED for run in explaining):
                 followed.setdefault(hit.reference_id, hit.similarity)
             if not explaining and hit.similarity > followed.get(hit.reference_id, -1.0):
@@ -284,7 +285,8 @@ class Aligner:
         sounding = [(run, fit) for run, fit in fitted if self._sounds(run)]
         for run, fit in fitted:
             first_s = float(fit.window_starts_s[0])
-            if run.state is not None and run.known_start is None and first_s > run.first_s - self._window_s:
+            begins_s = max(run.first_s - self._window_s, self._heard_from_s)
+            if run.state is not None and run.known_start is None and first_s > begins_s:
                 # What lies before the start is about to leave the look-back: it has said where the start is.
                 told = self._match(run)
                 run.known_start = (told.start_s, told.reference_start_s)
@@ -361,9 +363,9 @@ class Aligner:
     # -- suspicion ---------------------------------------------------------------------------------------------------
 
     def _explains(self, run: Run, hit: Hit) -> bool:
-        """Whether a run already follows this hit: tolerances under a window would split one airing in several."""
-        if run.reference_id != hit.reference_id:
-            return False
+        """Whether a run already follows this hit of its reference: tolerances under a window would split one airing in
+        several.
+        """
         # At what pitch a restored match was read nobody has written down.
         if run.reading != hit.reading and (run.state is None or self._waits(run)):
             return False
@@ -376,14 +378,15 @@ class Aligner:
 
     def _suspect(self, hit: Hit, nats: float) -> None:
         """Start a candidate from a hit that agrees with an earlier one, or that is strong enough alone."""
+        candidates = [run for run in self._runs if run.state is None]
+        full = len(candidates) >= _MOST_CANDIDATES
+        weakest = min(candidates, key=lambda run: run.promise_nats) if full else None
+        if weakest is not None and weakest.promise_nats > nats * self._weight:
+            return
         alone = nats >= self.options.provisional_nats
         if not alone and not self._suspicion.is_supported(hit, tempo_max_ratio=self.options.tempo_max_ratio):
             return
-        candidates = [run for run in self._runs if run.state is None]
-        if len(candidates) >= _MOST_CANDIDATES:
-            weakest = min(candidates, key=lambda run: run.promise_nats)
-            if weakest.promise_nats > nats * self._weight:
-                return
+        if weakest is not None:
             self._runs.remove(weakest)
         self._runs.append(
             Run(
@@ -432,7 +435,7 @@ class Aligner:
 
     def _is_doubtful(self, run: Run) -> bool:
         """Whether a run is not believed yet, and would be told of if its frames said all they can."""
-        if run.spot is not None or run.state is MatchState.CONFIRMED or run.known_start is not None:
+        if run.spot is not None or run.state is MatchState.CONFIRMED or run.has_turned:
             return False
         most_nats = min(run.window_nats, MOST_FRAME_NATS)
         if run.window_nats >= _DULL_NATS and run.seen_s(self._window_s) >= LONG_S:

@@ -32,8 +32,15 @@ _LEAST_FRAMES, _LEAST_BANDS = 15, 4
 #: So far off a note has changed; what has not says nothing of one second.
 _BESIDE_S = (-0.7, 0.7)
 #: Kin are exactly as loud in fewer places, lack more, and have less identity than nearly all airings: each of these may
-#: be an airing's in an echoing room, through an equaliser or at a tempo not yet known, all three seldom.
-_KIN_EXACT, _KIN_MISSING, _KIN_IDENTITY = 0.29, 0.17, 0.55
+#: be an airing's in an echoing room, through an equaliser or at a tempo not yet known, all three seldom. It begins
+#: to count at the first of each two.
+_KIN_EXACT, _KIN_MISSING, _KIN_IDENTITY = (0.29, 0.27), (0.13, 0.17), (0.55, 0.52)
+#: What is heard so clearly, from the first of these correlations of its frames on, fully from the second, has far more
+#: that is exact than is missing, or it is another piece on the same synthesiser: for each e-fold less than so many each
+#: second says so many nats against the recording, all of them at most so many.
+_CLEAR, _CLEAR_FOLDS, _NATS_PER_FOLD_S, _MOST_AGAINST_NATS = (0.45, 0.6), 0.75, 1.2, 20.0
+#: Nor do its frames say more than what is exact there, beyond that share of what is a moment off and that much.
+_BESIDE_SHARE, _LEAST_NEWS = 0.7, 0.35
 #: Where windows and correlations have found a recording the e-folds by which more is exact than missing tell it from
 #: another: those beyond so many are worth so many nats each, all at most so many. Shares this small are chance.
 _EVEN_FOLDS, _NATS_PER_FOLD, _MOST_NATS = 0.4, 5.0, 8.0
@@ -76,9 +83,17 @@ class Glimpses:
         """What they say for the recording along a line that windows alone have found; nothing against it."""
         return max(self.nats - _KIN_NATS, 0.0)
 
-    def are_of_kin(self, identity: float) -> bool:
-        """Whether another piece sounds, whose frames have that identity with the recording."""
-        return identity < _KIN_IDENTITY and self.exact < _KIN_EXACT and self.missing >= _KIN_MISSING
+    def weigh(self, nats: float, agreement: float, inside_s: float) -> float:
+        """What is left of the nats that frames say by correlating so well for so many seconds."""
+        news = self.folds - _BESIDE_SHARE * max(self.folds_beside, -_EVEN_FOLDS) - _LEAST_NEWS
+        too_much = max(nats - max(news * _NATS_PER_FOLD, 0.0), 0.0)
+        lacking = max(_CLEAR_FOLDS - self.folds, 0.0) * inside_s * _NATS_PER_FOLD_S
+        return nats - _ramp(agreement, *_CLEAR) * (too_much + min(lacking, _MOST_AGAINST_NATS))
+
+    def kinship(self, identity: float) -> float:
+        """How far another piece sounds, 0 to 1, whose frames have that identity with the recording."""
+        lacks = _ramp(self.missing, *_KIN_MISSING)
+        return _ramp(identity, *_KIN_IDENTITY) * _ramp(self.exact, *_KIN_EXACT) * lacks
 
 
 def glimpses(
@@ -118,6 +133,10 @@ def _shares(part: Spectrogram, there: Flat, pitch_ratio: float) -> tuple[float, 
     exact = (np.searchsorted(places, _GAINS + _EXACT) - np.searchsorted(places, _GAINS - _EXACT)) / len(places)
     best = int(np.argmax(exact))
     return float(exact[best]), float(np.searchsorted(places, _GAINS[best] - _MISSING) / len(places))
+
+
+def _ramp(value: float, nothing: float, all_of_it: float) -> float:
+    return min(max((value - nothing) / (all_of_it - nothing), 0.0), 1.0)
 
 
 def _folds(exact: float, missing: float) -> float:

@@ -100,6 +100,8 @@ class Run:
     pictures: tuple[Spectrogram, Spectrogram] | None = None
     #: Whether they were asked for.
     pictured: bool = False
+    #: What frames said of it when they were asked last: of which line, from which window to which.
+    seen: tuple[tuple[Line, float, float], Presence | None, Glimpses | None] | None = None
     #: Where frames found it in its whole recording, the clearest first, each with another second heard (one that is
     #: clearer soon after takes the place of the one before); up to when.
     sightings: tuple[Spot, ...] = ()
@@ -311,17 +313,25 @@ class Run:
         """Ask the frames of all that the windows of the segment cover: their likeness at most doubles what those say,
         unless the airing drowns for long; what is seen of the recording's notes, or is missing, speaks for itself.
         """
-        seen = self._seen(self.first_s, self.last_s + window_s, pitch_ratio, around_s=_MARGIN_S)
-        if seen is None:
+        if self.pictures is None:
             return
-        found = self._glimpsed(seen, window_s)
-        if found is not None and seen.inside_s >= _LEAST_GLIMPSED_S and found.are_of_kin(seen.identity):
-            self.frame_nats = -min(_KIN_NATS_PER_S * seen.inside_s, _MOST_KIN_NATS)
+        segment = self.line, self.first_s, self.last_s
+        if self.seen is None or self.seen[0] != segment:
+            # Most candidates wait for a window that supports them: of what frames were asked once they say the same.
+            seen = self._seen(self.first_s, self.last_s + window_s, pitch_ratio, around_s=_MARGIN_S)
+            self.seen = segment, seen, None if seen is None else self._glimpsed(seen, window_s)
+        _, seen, found = self.seen
+        if seen is None:
             return
         # One note that dies away is like any other: what windows do not know at all frames cannot know.
         known = seen.nats if seen.speaks_alone else min(seen.nats, max(self.window_nats, 0.0))
-        seen_nats = found.nats_beyond_kin if found is not None and self.window_nats >= GLIMPSED_NATS else 0.0
-        self.frame_nats = known + seen_nats
+        if found is not None:
+            known = found.weigh(known, seen.agreement, seen.inside_s)
+            known += found.nats_beyond_kin if self.window_nats >= GLIMPSED_NATS else 0.0
+            kinship = found.kinship(seen.identity) if seen.inside_s >= _LEAST_GLIMPSED_S else 0.0
+            kin_nats = -min(_KIN_NATS_PER_S * seen.inside_s, _MOST_KIN_NATS)
+            known += kinship * (kin_nats - known)
+        self.frame_nats = known
 
     def _glimpsed(self, seen: Presence, window_s: float) -> Glimpses | None:
         """What is seen of the recording within the windows of the segment; None where too little tells."""

@@ -36,6 +36,9 @@ class Suspicion:
         #: When windows pointed at a recording, by the origin that they point at, in half hops.
         self._pointed: dict[str, dict[int, deque[float]]] = {}
         self._pointed_now: list[tuple[str, int]] = []
+        #: What of both was heard when, in order: what is to be forgotten comes first.
+        self._heard_hits: deque[tuple[float, tuple[str, int]]] = deque()
+        self._heard_pointing: deque[tuple[float, tuple[str, int]]] = deque()
 
     def hear(self, start_s: float, neighbours: Sequence[Neighbour]) -> list[tuple[Hit, float]]:
         """Take a window's neighbours, which the rivals know of. Returns its hits and the nats of each alone.
@@ -55,7 +58,9 @@ class Suspicion:
         ]
         self._pointed_now = []
         for hit in hits:
-            self._hits.setdefault((hit.reference_id, hit.reading), deque()).append(hit)
+            key = hit.reference_id, hit.reading
+            self._hits.setdefault(key, deque()).append(hit)
+            self._heard_hits.append((start_s, key))
             if hit.reading == 0:
                 self._point(hit)
         hits.sort(key=lambda hit: -hit.similarity)
@@ -103,21 +108,23 @@ class Suspicion:
         """No hit so far starts anything: what comes lies on another clock."""
         self._hits.clear()
         self._pointed.clear()
+        self._heard_hits.clear()
+        self._heard_pointing.clear()
         self._pointed_now = []
 
     def _forget(self, now_s: float) -> None:
-        until_s, since_s = now_s - _MEMORY_S, now_s - _POINTING_S
-        for key, hits in list(self._hits.items()):
-            while hits and hits[0].window_start_s < until_s:
-                hits.popleft()
+        while self._heard_hits and self._heard_hits[0][0] < now_s - _MEMORY_S:
+            _, key = self._heard_hits.popleft()
+            hits = self._hits[key]
+            hits.popleft()
             if not hits:
                 del self._hits[key]
-        for name, origins in list(self._pointed.items()):
-            for number, starts_s in list(origins.items()):
-                while starts_s and starts_s[0] < since_s:
-                    starts_s.popleft()
-                if not starts_s:
-                    del origins[number]
+        while self._heard_pointing and self._heard_pointing[0][0] < now_s - _POINTING_S:
+            _, (name, number) = self._heard_pointing.popleft()
+            origins = self._pointed[name]
+            origins[number].popleft()
+            if not origins[number]:
+                del origins[number]
             if not origins:
                 del self._pointed[name]
 
@@ -125,6 +132,7 @@ class Suspicion:
         number = self._number(hit.window_start_s - hit.reference_start_s)
         self._pointed.setdefault(hit.reference_id, {}).setdefault(number, deque()).append(hit.window_start_s)
         self._pointed_now.append((hit.reference_id, number))
+        self._heard_pointing.append((hit.window_start_s, (hit.reference_id, number)))
 
     def _number(self, origin_s: float) -> int:
         return round(2 * origin_s / self._hop_s)

@@ -23,14 +23,14 @@ def test_a_recording_under_another_sound_is_somewhere_exactly_as_loud(over_db, e
     found = seen(picture(mixed(PIECE, OTHER, over_db)))
     assert found.exact > exact
     assert found.missing < missing
-    assert not found.are_of_kin(0.3)
+    assert found.kinship(0.3) < 0.5
 
 
 def test_another_sound_lacks_what_the_recording_has():
     found = seen(picture(OTHER))
     assert found.missing > 0.2
-    assert found.are_of_kin(0.3)
-    assert not found.are_of_kin(0.8)  # frames know better
+    assert found.kinship(0.3) > 0.7
+    assert found.kinship(0.8) == 0.0  # frames know better
 
 
 def test_another_piece_over_the_same_chords_lacks_its_notes():
@@ -40,7 +40,7 @@ def test_another_piece_over_the_same_chords_lacks_its_notes():
     look = {"pitch_ratio": 1.0, "first_s": 20.0, "last_s": 26.0}
     kin = glimpses(picture(other), picture(one), LINE, **look)
     itself = glimpses(picture(one), picture(one), LINE, **look)
-    assert kin.are_of_kin(0.5)
+    assert kin.kinship(0.5) == 1.0
     assert itself.exact > 0.95
     assert itself.missing == 0.0
 
@@ -97,3 +97,22 @@ def test_too_little_says_nothing():
     levels[at(levels, 15.0, 30.0)] = ABSENT
     unheard = Spectrogram(start_s=STEP_S, step_s=STEP_S, levels=levels)
     assert glimpses(unheard, picture(PIECE), LINE, **{**look, "last_s": 26.0}) is None
+
+
+CLEARLY, FAINTLY = 0.7, 0.4
+
+
+def test_what_is_heard_clearly_has_its_notes_or_is_another_piece():
+    itself, kin = Glimpses(exact=0.6, missing=0.05), Glimpses(exact=0.3, missing=0.24)
+    assert itself.weigh(4.0, CLEARLY, 10.0) == 4.0
+    assert 0.0 > kin.weigh(4.0, CLEARLY, 4.0) > kin.weigh(4.0, CLEARLY, 8.0)
+    assert kin.weigh(4.0, CLEARLY, 60.0) == kin.weigh(4.0, CLEARLY, 3600.0)  # it is bounded
+
+
+def test_of_what_is_faint_nothing_is_asked():
+    assert Glimpses(exact=0.3, missing=0.24).weigh(4.0, FAINTLY, 8.0) == 4.0
+
+
+def test_frames_that_are_as_exact_a_moment_off_say_less():
+    first, held = (Glimpses(exact=0.5, missing=0.2, folds_beside=folds) for folds in (-0.5, 0.8))
+    assert first.weigh(4.0, CLEARLY, 4.0) > held.weigh(4.0, CLEARLY, 4.0) >= 0.0
