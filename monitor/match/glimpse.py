@@ -34,7 +34,7 @@ _BESIDE_S = (-0.7, 0.7)
 #: Kin are exactly as loud in fewer places, lack more, and have less identity than nearly all airings: each of these may
 #: be an airing's in an echoing room, through an equaliser or at a tempo not yet known, all three seldom. It begins
 #: to count at the first of each two.
-_KIN_EXACT, _KIN_MISSING, _KIN_IDENTITY = (0.29, 0.27), (0.13, 0.17), (0.55, 0.52)
+_KIN_EXACT, _KIN_MISSING, _KIN_IDENTITY = (0.29, 0.28), (0.13, 0.17), (0.55, 0.53)
 #: What is heard so clearly, from the first of these correlations of its frames on, fully from the second, has far more
 #: that is exact than is missing, or it is another piece on the same synthesiser: for each e-fold less than so many each
 #: second says so many nats against the recording, all of them at most so many.
