@@ -229,7 +229,7 @@ def test_a_pitch_between_the_readings_is_worked_out():
 
 
 def test_another_piece_over_the_same_chords_is_bounded_and_no_negative_evidence_is_recorded():
-    stream, line = picture(OTHER), Line(origin_s=-5.0, tempo_ratio=1.0)
+    stream, line = picture(12.0 + 1.3 * (OTHER - 12.0)), Line(origin_s=-5.0, tempo_ratio=1.0)
     run = Run(reference_id="piece", line=line, born_s=8.0, first_s=8.0, last_s=26.0, evidence_nats=8.0, ceiling_nats=99)
     run.pictures = stream, picture(PIECE)
     run.look(2.0, 1.0)
