@@ -79,8 +79,6 @@ async def evaluate(args: argparse.Namespace) -> int:
             else:
                 ffmpeg = find_ffmpeg(str(config.ffmpeg.path) if config.ffmpeg.path else None)
                 made = await evaluation.of_catalog(twin, plan, catalog=name, folder=folder, ffmpeg=ffmpeg, say=_say)
-        if args.keep is not None and own is None:
-            await asyncio.to_thread(truth.write, made.broadcasts, folder / "truth.csv")
     if args.html is not None:
         await asyncio.to_thread(args.html.write_text, page(made), encoding="utf-8")
     print(json.dumps(report.figures(made)) if args.json else report.table(made))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.daemon.offline import Twin
 from monitor.errors import InputError
-from monitor.evaluate import broadcast, scoring
+from monitor.evaluate import broadcast, scoring, truth
 from monitor.evaluate.broadcast import Library, Plan
 from monitor.evaluate.scoring import Row, Suggestion, Verdict
 from monitor.evaluate.truth import Broadcast
@@ -42,13 +43,18 @@ class Evaluation:
 async def of_catalog(
     twin: Twin, plan: Plan, *, catalog: str, folder: Path, ffmpeg: FfmpegProgram, say: Say
 ) -> Evaluation:
-    """Broadcasts of the catalog's own recordings, written to `folder`. Raises InputError if there is nothing to air."""
+    """Broadcasts of the catalog's own recordings, written with their truth to `folder`.
+
+    Raises InputError if there is nothing to air.
+    """
     if not twin.references:
         raise InputError(f"catalog {catalog} is empty; load recordings with `monitor catalog add PATH`")
     library = Library(list(twin.references.values()), ffmpeg)
     trials = len(plan.degradations) * len(plan.lengths_s) * plan.airings
     say(f"making broadcasts of {trials} airings from {len(twin.references)} references")
     broadcasts = await broadcast.write(library, plan, folder, ffmpeg)
+    # Before they are heard: what is interrupted can be heard again.
+    await asyncio.to_thread(truth.write, broadcasts, folder / truth.FILE_NAME)
     return await _heard(twin, broadcasts, plan=plan, catalog=catalog, unreadable=library.unreadable, say=say)
 
 
