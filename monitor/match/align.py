@@ -285,8 +285,7 @@ class Aligner:
         sounding = [(run, fit) for run, fit in fitted if self._sounds(run)]
         for run, fit in fitted:
             first_s = float(fit.window_starts_s[0])
-            begins_s = max(run.first_s - self._window_s, self._heard_from_s)
-            if run.state is not None and run.known_start is None and first_s > begins_s:
+            if run.state is not None and run.known_start is None and first_s > self._before_s(run):
                 # What lies before the start is about to leave the look-back: it has said where the start is.
                 told = self._match(run)
                 run.known_start = (told.start_s, told.reference_start_s)
@@ -355,6 +354,7 @@ class Aligner:
         self._runs = [run for run in self._runs if run.state is not None]
         for run in self._runs:
             run.lose_sight()
+            run.goes_on = True
             run.settle(until_s)
             if run.known_start is None and run.first_s <= run.settled_until_s:
                 told = self._match(run)
@@ -435,7 +435,7 @@ class Aligner:
 
     def _is_doubtful(self, run: Run) -> bool:
         """Whether a run is not believed yet, and would be told of if its frames said all they can."""
-        if run.spot is not None or run.state is MatchState.CONFIRMED or run.has_turned:
+        if run.spot is not None or run.state is MatchState.CONFIRMED or run.has_turned or run.goes_on:
             return False
         most_nats = min(run.window_nats, MOST_FRAME_NATS)
         if run.window_nats >= _DULL_NATS and run.seen_s(self._window_s) >= LONG_S:
@@ -519,6 +519,11 @@ class Aligner:
         duration_s = self._duration_s(run.reference_id)
         told = run.state is not None and not run.interrupted
         return told and duration_s is not None and duration_s <= _LONGEST_PLACED_S
+
+    def _before_s(self, run: Run) -> float:
+        """From where on what was heard says where a run's start is; before the first window there was nothing."""
+        before_s = run.first_s - self._window_s
+        return max(before_s, self._heard_from_s) if self._heard_from_s <= run.first_s else before_s
 
     def _is_due(self, run: Run) -> bool:
         return self._is_placeable(run) and self._now_s - run.placed_s >= _PLACEMENT_S

@@ -35,6 +35,8 @@ _BESIDE_S = (-0.7, 0.7)
 #: be an airing's in an echoing room, through an equaliser or at a tempo not yet known, all three seldom. It begins
 #: to count at the first of each two.
 _KIN_EXACT, _KIN_MISSING, _KIN_IDENTITY = (0.29, 0.28), (0.13, 0.17), (0.55, 0.53)
+#: What lacks the recording's notes for so long is another piece: each second says so much against it, up to so much.
+_LEAST_KIN_S, _KIN_NATS_PER_S, _MOST_KIN_NATS = 3.4, 2.0, 30.0
 #: What is heard so clearly, from the first of these correlations of its frames on, fully from the second, has far more
 #: that is exact than is missing, or it is another piece on the same synthesiser: for each e-fold less than so many each
 #: second says so many nats against the recording, all of them at most so many.
@@ -89,6 +91,15 @@ class Glimpses:
         too_much = max(nats - max(news * _NATS_PER_FOLD, 0.0), 0.0)
         lacking = max(_CLEAR_FOLDS - self.folds, 0.0) * inside_s * _NATS_PER_FOLD_S
         return nats - _ramp(agreement, *_CLEAR) * (too_much + min(lacking, _MOST_AGAINST_NATS))
+
+    def less_kin(self, nats: float, identity: float, inside_s: float) -> float:
+        """What is left of the nats of a run where another piece may sound, whose frames have that identity with the
+        recording for so many seconds.
+        """
+        if inside_s < _LEAST_KIN_S:
+            return nats
+        kin_nats = -min(_KIN_NATS_PER_S * inside_s, _MOST_KIN_NATS)
+        return nats - self.kinship(identity) * max(nats - kin_nats, 0.0)
 
     def kinship(self, identity: float) -> float:
         """How far another piece sounds, 0 to 1, whose frames have that identity with the recording."""

@@ -40,4 +40,5 @@ def restored(match: Match, *, window_s: float, hop_s: float, options: Options) -
         told_s=match.last_hit_s,
         settled_until_s=match.last_hit_s,
         known_start=(match.start_s, match.reference_start_s),
+        goes_on=True,
     )

@@ -32,8 +32,6 @@ _LEAST_AGREEMENT = 0.35
 #: What hardly any station does must be the better shown, since it is sought in so many more places.
 _FAR_TEMPO_NATS = 2.0
 _TRANSPOSED_NATS = 3.0
-#: What lacks the recording's notes for so long is another piece: each second says so much against it, up to so much.
-_LEAST_GLIMPSED_S, _KIN_NATS_PER_S, _MOST_KIN_NATS = 3.4, 2.0, 30.0
 #: Evidence of what was believed once is told in full.
 _BELIEVED = frozenset((MatchState.CONFIRMED, MatchState.ENDED))
 #: One pattern may be like a second of another piece: frames must find a recording in its place so often in a row, each
@@ -43,6 +41,8 @@ _SIGHTINGS, _NEWS_S = 2, 0.9
 _LEAST_SPOT_NATS, _LEAST_FOLLOWED_NATS = 6.0, 3.0
 #: What is seen of a candidate's notes counts where its windows say so much.
 GLIMPSED_NATS = 2.0
+#: Lines that differ by less than a hundredth of a second are the same: frames correct them by far more.
+_SAME_LINE_DIGITS = 2
 #: A candidate with less is not yet worth a record of its windows.
 _WORTH_KEEPING_NATS = 1.0
 
@@ -100,8 +100,10 @@ class Run:
     pictures: tuple[Spectrogram, Spectrogram] | None = None
     #: Whether they were asked for.
     pictured: bool = False
-    #: What frames said of it when they were asked last: of which line, from which window to which.
-    seen: tuple[tuple[Line, float, float], Presence | None, Glimpses | None] | None = None
+    #: What frames said of it when they were asked last: from which window to which, of which seconds of the recording.
+    seen: tuple[tuple[float, ...], Presence | None, Glimpses | None] | None = None
+    #: What frames said before listening was interrupted, or in an earlier life, is settled: they are not asked again.
+    goes_on: bool = False
     #: Where frames found it in its whole recording, the clearest first, each with another second heard (one that is
     #: clearer soon after takes the place of the one before); up to when.
     sightings: tuple[Spot, ...] = ()
@@ -315,9 +317,10 @@ class Run:
         """
         if self.pictures is None:
             return
-        segment = self.line, self.first_s, self.last_s
+        # Most candidates wait for a window that supports them: of nearly the same line frames say the same.
+        ends_s = [round(self.line.reference_at(at_s), _SAME_LINE_DIGITS) for at_s in (self.first_s, self.last_s)]
+        segment = (self.first_s, self.last_s, *ends_s)
         if self.seen is None or self.seen[0] != segment:
-            # Most candidates wait for a window that supports them: of what frames were asked once they say the same.
             seen = self._seen(self.first_s, self.last_s + window_s, pitch_ratio, around_s=_MARGIN_S)
             self.seen = segment, seen, None if seen is None else self._glimpsed(seen, window_s)
         _, seen, found = self.seen
@@ -328,9 +331,7 @@ class Run:
         if found is not None:
             known = found.weigh(known, seen.agreement, seen.inside_s)
             known += found.nats_beyond_kin if self.window_nats >= GLIMPSED_NATS else 0.0
-            kinship = found.kinship(seen.identity) if seen.inside_s >= _LEAST_GLIMPSED_S else 0.0
-            kin_nats = -min(_KIN_NATS_PER_S * seen.inside_s, _MOST_KIN_NATS)
-            known += kinship * (kin_nats - known)
+            known = found.less_kin(known, seen.identity, seen.inside_s)
         self.frame_nats = known
 
     def _glimpsed(self, seen: Presence, window_s: float) -> Glimpses | None:

@@ -19,6 +19,9 @@ _MOST_SOUGHT = 2
 _LONGEST_SOUGHT_S = 1800.0
 #: In what parts of the time to a window's middle second an airing may begin; stretches that differ by less are one.
 _BEGINS, _ONE_STRETCH_S = (0.0, 0.5, 1.0), 0.1
+#: Strays may point at a recording before it is on air: the latest so many seconds are asked too, where windows have
+#: pointed for that much longer.
+_LATEST_S, _LONGER_S = 3.0, 0.3
 #: For so long it is known whose turn it is.
 _TURNS_S = 10.0
 
@@ -57,6 +60,9 @@ class Seeking:
         for reference_id, starts_s in ({} if busy else self._suspicion.pointed_at()).items():
             # Half of a window that points at an airing may lie before it.
             begins_s = {starts_s[-1] + share * self._lag_s for share in _BEGINS}
+            latest_s = now_s + self._window_s - _LATEST_S
+            if latest_s > max(begins_s) + _LONGER_S:
+                begins_s.add(latest_s)
             since_s = {max(start_s, told_s) for start_s in {starts_s[0] + self._lag_s, *begins_s}}
             enough = now_s + self._window_s - min(since_s) >= LEAST_HEARD_S
             if enough and (self._duration_s(reference_id) or np.inf) <= _LONGEST_SOUGHT_S:

@@ -116,3 +116,14 @@ def test_of_what_is_faint_nothing_is_asked():
 def test_frames_that_are_as_exact_a_moment_off_say_less():
     first, held = (Glimpses(exact=0.5, missing=0.2, folds_beside=folds) for folds in (-0.5, 0.8))
     assert first.weigh(4.0, CLEARLY, 4.0) > held.weigh(4.0, CLEARLY, 4.0) >= 0.0
+
+
+@pytest.mark.parametrize("before", [5.0, -5.0, -25.0])
+def test_the_less_is_exact_and_the_more_is_missing_the_more_speaks_for_kin(before):
+    shares = np.linspace(0.0, 0.5, 51)
+    by_exact = [Glimpses(exact=exact, missing=0.4).less_kin(before, 0.44, 4.0) for exact in shares.tolist()]
+    by_missing = [Glimpses(exact=0.2, missing=missing).less_kin(before, 0.44, 4.0) for missing in shares.tolist()]
+    assert np.all(np.diff(by_exact) >= 0.0) and by_exact[-1] == before
+    assert np.all(np.diff(by_missing) <= 0.0) and by_missing[0] == before
+    assert by_exact[0] == by_missing[-1] == min(before, -8.0)  # kin never speak for the recording
+    assert Glimpses(exact=0.2, missing=0.4).less_kin(before, 0.44, 2.0) == before  # too short to say
