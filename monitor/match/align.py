@@ -179,12 +179,15 @@ class Aligner:
         self._rivals.hear(start_s, neighbours)
         # How like the stream is to where a confirmed match of a reference is: elsewhere it only resembles itself.
         followed: dict[str, float] = {}
+        busy = self._is_busy()
         for hit, nats in self._suspicion.hear(start_s, neighbours):
             own = (run for run in self._runs if run.reference_id == hit.reference_id)
             explaining = [run for run in own if self._explains(run, hit)]
             if any(run.state is MatchState.CONFIRMED for run in explaining):
                 followed.setdefault(hit.reference_id, hit.similarity)
-            if not explaining and hit.similarity > followed.get(hit.reference_id, -1.0):
+            # Beside a match most hits are chance: only what is likelier than not is worth looking at.
+            likely = nats > 0.0 or not busy
+            if likely and not explaining and hit.similarity > followed.get(hit.reference_id, -1.0):
                 self._suspect(hit, nats)
 
     def wanted(self) -> list[Stretch]:

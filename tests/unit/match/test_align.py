@@ -317,6 +317,18 @@ def test_beside_a_match_that_is_followed_a_candidate_is_looked_at_every_third_wi
     assert looked_at[looked_at.index(True) :][:6] == [True, True, False, False, True, False]
 
 
+@pytest.mark.parametrize(("similarity", "suspected"), [(0.3, False), (0.6, True)])
+def test_beside_a_match_that_is_followed_only_what_is_likelier_than_not_is_suspected(followed, similarity, suspected):
+    aligner, now_s = followed
+    for number in range(2):
+        start_s = now_s + number * HOP_S
+        beside = _near("piece-02", 20 + number * HOP_S, similarity)
+        aligner.observe(start_s, [_near("piece-01", start_s + 5.0, 0.95), beside])
+        for run in aligner._runs:
+            run.last_s = start_s  # it is heard on
+    assert ("piece-02" in {run.reference_id for run in aligner._runs}) is suspected
+
+
 @pytest.mark.parametrize(("similarity", "suspected"), [(0.8, False), (0.97, True)])
 def test_elsewhere_in_what_is_followed_only_what_is_nearer_is_suspected(followed, similarity, suspected):
     aligner, now_s = followed
