@@ -13,6 +13,7 @@ from pathlib import Path
 from monitor.catalog.item import absolute, shown
 from monitor.errors import InputError
 
+#: The truth of broadcasts that are kept, beside them.
 FILE_NAME = "truth.csv"
 COLUMNS = ("query", "reference_id", "start_s", "end_s", "reference_start_s", "tempo_ratio", "condition", "snr_db")
 _NEEDED = COLUMNS[:4]

@@ -181,8 +181,9 @@ class Aligner:
         followed: dict[str, float] = {}
         busy = self._is_busy()
         for hit, nats in self._suspicion.hear(start_s, neighbours):
-            own = (run for run in self._runs if run.reference_id == hit.reference_id)
-            explaining = [run for run in own if self._explains(run, hit)]
+            explaining = [
+                run for run in self._runs if run.reference_id == hit.reference_id and self._explains(run, hit)
+            ]
             if any(run.state is MatchState.CONFIRMED for run in explaining):
                 followed.setdefault(hit.reference_id, hit.similarity)
             # Beside a match most hits are chance: only what is likelier than not is worth looking at.

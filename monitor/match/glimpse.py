@@ -76,9 +76,9 @@ class Glimpses:
     @property
     def nats(self) -> float:
         """What they say for the recording, below 0 against it, at the place where it is most likely to be."""
-        enough = (self.sounding_s - _ONE_CHORD_S) / (_ENOUGH_S - _ONE_CHORD_S)
+        enough = _ramp(self.sounding_s, _ONE_CHORD_S, _ENOUGH_S)
         beyond = self.folds - max(_EVEN_FOLDS, self.folds_beside)
-        return min(beyond * _NATS_PER_FOLD, _MOST_NATS) * min(max(enough, 0.0), 1.0)
+        return min(beyond * _NATS_PER_FOLD, _MOST_NATS) * enough
 
     @property
     def nats_beyond_kin(self) -> float:

@@ -9,15 +9,11 @@ from monitor.match.line import make_plane
 from monitor.match.spotting import Recording
 from monitor.types import MatchEvent, Neighbour
 from tests.unit.match.pictures import STEP_S, mixed, picture, sound
-from tests.unit.match.simulation import HOP_S, REFERENCE_HOP_S, WINDOW_S, simulated_aligner
+from tests.unit.match.simulation import DIMENSION, HOP_S, REFERENCE_HOP_S, WINDOW_S, simulated_aligner, unit
 
-DURATION_S, DIMENSION = 200.0, 128
+DURATION_S = 200.0
 STARTS_S, REFERENCE_S = 10.0, 40.0
 PIECE, OTHER = sound(DURATION_S, 1), sound(170.0, 2)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
 class Bed:
