@@ -251,6 +251,19 @@ class References:
                 [list(numbers)],
             )
 
+    async def give_up(self, number: int) -> bool:
+        """Whether the row is not ready; then it is in state deleting, if it is there at all."""
+        async with transaction(self._pool, "give up loading a reference") as connection:
+            await connection.execute(
+                "UPDATE catalog_references SET state = 'deleting', updated_at = now()"
+                " WHERE number = %s AND state = 'loading'",
+                [number],
+            )
+            cursor = await connection.execute(
+                "SELECT 1 FROM catalog_references WHERE number = %s AND state = 'ready'", [number]
+            )
+            return await cursor.fetchone() is None
+
     async def forget(self, number: int) -> None:
         """The row of a reference in state loading or deleting is gone. Its vectors must be gone before."""
         async with transaction(self._pool, "remove a reference") as connection:

@@ -100,7 +100,8 @@ class CatalogWriter:
         """The reference is ready with all its vectors, in place of the one that was ready under its id, if any was.
 
         `reference.number`, `.state` are ignored. Until then the earlier one answers searches. If anything fails or the
-        task is cancelled, nothing of the new one is left (or, if that fails too, nothing that a search would show).
+        task is cancelled before it is ready, nothing of the new one is left (or, if that fails too, nothing that a
+        search would show).
         """
         number = await self.references.begin_loading(reference, file, guard=self._guard)
         if number is None:
@@ -113,7 +114,9 @@ class CatalogWriter:
         except BaseException:
             # What this leaves, for want of a server or of time, the next writer clears.
             with suppress(MonitorError):
-                await self._erase(number, recording.windows)
+                # Who is cancelled, or loses the connection, while the last commit is on its way does not know of it.
+                if await self.references.give_up(number):
+                    await self._erase(number, recording.windows)
             raise
         finally:
             with suppress(MonitorError):
