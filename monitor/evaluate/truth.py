@@ -72,8 +72,11 @@ def read(path: Path) -> list[Broadcast]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"the truth in {path} cannot be read: {error}") from error
+    except OSError as error:
+        wanted = f"give a CSV file with the columns {', '.join(_NEEDED)}"
+        raise InputError(f"the truth in {path} cannot be read: {error.strerror}; {wanted}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is no CSV file in UTF-8: {error}; save it as one") from error
     missing = [name for name in _NEEDED if not rows or name not in rows[0]]
     if missing:
         raise InputError(f"{path} needs rows with the columns {', '.join(_NEEDED)}; there is no {missing[0]}")

@@ -167,10 +167,10 @@ class _Best:
 def _best(search: Search, nats: Floats, most_tempo_ratio: float) -> _Best:
     """The best line of a search, by what each window says in each column (W, R + 1) of its plane."""
     starts = search.plane.window_starts_s
-    nats[starts <= search.settled_until_s] = 0.0
     columns = _columns(search.plane, search.origins_s, search.tempo_ratios)
     outside = search.plane.similarities.shape[1]
     said = nats[np.arange(len(starts)), np.where(columns == outside, -1, columns)]
+    said[..., starts <= search.settled_until_s] = 0.0
     evidence = _evidence(said)
     change = np.abs(search.tempo_ratios - 1.0)
     prior = np.where(change <= NEAR_TEMPO_RATIO, _CHANGED_TEMPO_NATS, _FAR_TEMPO_NATS)

@@ -53,6 +53,16 @@ def price_nats(tempo_ratio: float, reading: int) -> float:
     return far * _FAR_TEMPO_NATS + (reading != 0) * _TRANSPOSED_NATS
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What frames answered when they were asked of a segment of the run."""
+
+    #: From which window to which, of which seconds of the recording.
+    segment: tuple[float, ...]
+    presence: Presence | None
+    glimpses: Glimpses | None
+
+
 @dataclass(kw_only=True)
 class Run:
     """Mutable, owned by one `Aligner`; a candidate until `state` is set."""
@@ -100,8 +110,8 @@ class Run:
     pictures: tuple[Spectrogram, Spectrogram] | None = None
     #: Whether they were asked for.
     pictured: bool = False
-    #: What frames said of it when they were asked last: from which window to which, of which seconds of the recording.
-    seen: tuple[tuple[float, ...], Presence | None, Glimpses | None] | None = None
+    #: What frames answered when they were asked last.
+    looked: Look | None = None
     #: What frames said before listening was interrupted, or in an earlier life, is settled: they are not asked again.
     goes_on: bool = False
     #: Where frames found it in its whole recording, the clearest first, each with another second heard (one that is
@@ -320,10 +330,11 @@ class Run:
         # Most candidates wait for a window that supports them: of nearly the same line frames say the same.
         ends_s = [round(self.line.reference_at(at_s), _SAME_LINE_DIGITS) for at_s in (self.first_s, self.last_s)]
         segment = (self.first_s, self.last_s, *ends_s)
-        if self.seen is None or self.seen[0] != segment:
+        if self.looked is None or self.looked.segment != segment:
             seen = self._seen(self.first_s, self.last_s + window_s, pitch_ratio, around_s=_MARGIN_S)
-            self.seen = segment, seen, None if seen is None else self._glimpsed(seen, window_s)
-        _, seen, found = self.seen
+            found = None if seen is None else self._glimpsed(seen, window_s)
+            self.looked = Look(segment=segment, presence=seen, glimpses=found)
+        seen, found = self.looked.presence, self.looked.glimpses
         if seen is None:
             return
         # One note that dies away is like any other: what windows do not know at all frames cannot know.

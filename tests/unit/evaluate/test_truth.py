@@ -59,6 +59,14 @@ def test_bad_truth_is_one_sentence(folder, text, words):
         truth.read(written(folder, text))
 
 
+def test_a_truth_that_is_no_file_or_no_text_says_what_to_give(folder):
+    with pytest.raises(InputError, match=r"none.csv cannot be read: No such file or directory; give a CSV file with"):
+        truth.read(folder / "none.csv")
+    (folder / "sound.csv").write_bytes(b"RIFF\xff\xfe")
+    with pytest.raises(InputError, match=r"sound.csv is no CSV file in UTF-8: .*; save it as one"):
+        truth.read(folder / "sound.csv")
+
+
 def test_what_is_not_catalogued_is_the_rest():
     def at(start_s, end_s, reference_id="a"):
         return Airing(
