@@ -199,7 +199,7 @@ def test_frames_at_most_double_what_windows_say_and_what_is_seen_says_a_little_m
     run.look(2.0, 1.0)
     assert run.belief_nats == pytest.approx(told_nats)
     assert run.window_nats == window_nats
-    strange = dataclasses.replace(run, seen=None, pictures=(stream, picture(OTHER)))
+    strange = dataclasses.replace(run, looked=None, pictures=(stream, picture(OTHER)))
     strange.look(2.0, 1.0)
     assert strange.belief_nats < window_nats - 4.0
 
