@@ -1,9 +1,9 @@
 """`python -m benchmarks.false_alarms --audio DIR --work DIR [--hours 24] [--padded 1000000]`: what is cried wolf about.
 
 The catalog is the music of the folders that are not held out, and rendered tunes until it has 300 pieces. Listened to
-are sounds that it has nothing of: the held-out folders' music, tunes by other programs of the sound font, voices and
-noise, no second twice. `monitor match` would print the same rows: both are the offline twin at the default
-configuration. A run that was interrupted goes on in its `--work`.
+are sounds that it has nothing of: the held-out folders' music and that of `--unheard`, tunes by other programs of the
+sound font, voices and noise, no second twice. `monitor match` would print the same rows: both are the offline twin at
+the default configuration. A run that was interrupted goes on in its `--work`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def main() -> int:
     args = parser.parse_args()
     if not args.audio.is_dir():
         parser.error(f"{args.audio} is no folder: give one that holds a folder of music for each package")
+    if args.unheard is not None and not args.unheard.is_dir():
+        parser.error(f"{args.unheard} is no folder: `monitor/training/fetch-audio.sh DIR --unheard` fills one")
     args.work.mkdir(parents=True, exist_ok=True)
     # The embedded servers' user must be able to pass.
     args.work.chmod(0o711)
@@ -66,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="catalog and answers are kept here")
     parser.add_argument(
         "--held-out", nargs="+", default=DEVELOPMENT, metavar="NAME", help="folders in neither catalog nor training"
+    )
+    parser.add_argument(
+        "--unheard", type=Path, metavar="DIR", help="more music in folders that nothing was trained or chosen on"
     )
     parser.add_argument("--hours", type=float, default=24.0, help="of sound, shared out to the kinds as in 24")
     parser.add_argument(
@@ -172,7 +177,7 @@ async def _run(args: argparse.Namespace, name: str, twin: Twin, pieces: Sequence
         heard = list(listening.read(kept))
     else:
         say(f"listening to {args.hours:g} h against {len(twin.references)} references")
-        wanted = {"hours": args.hours, "kinds": args.kinds, "seed": args.seed}
+        wanted = {"unheard": args.unheard, "hours": args.hours, "kinds": args.kinds, "seed": args.seed}
         heard = await listening.listen(twin, sounds.strangers(args.audio, packages=args.held_out, **wanted), kept)
     windows = sum(reference.windows for reference in twin.references.values())
     own = [path for path in pieces if not _is_rendered(path)]

@@ -7,9 +7,9 @@ import subprocess
 import tempfile
 import wave
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +53,14 @@ class Sound:
 
 
 def strangers(
-    audio: Path, *, packages: Sequence[str], hours: float, kinds: Collection[str], seed: int
+    audio: Path, *, packages: Sequence[str], unheard: Path | None, hours: float, kinds: Collection[str], seed: int
 ) -> Iterator[Sound]:
-    """All sounds of these kinds of a run of `hours`, kind after kind. A kind that has too little gives what it has."""
+    """All sounds of these kinds of a run of `hours`, kind after kind. A kind that has too little gives what it has.
+
+    Music is that of the packages, then that of all folders of `unheard`.
+    """
     made = {
-        "music": _music(audio, packages, seed),
+        "music": chain(_music(audio, packages, seed), _music_beside(unheard, seed)),
         "tunes": _tunes(seed),
         "voices": _voices(audio, seed),
         "noise": _noise(audio, packages, seed),
@@ -117,6 +120,13 @@ def _music(audio: Path, packages: Sequence[str], seed: int) -> Iterator[Sound]:
         if duration_s >= SHORTEST_S:
             name = path.relative_to(audio).as_posix()
             yield Sound(kind="music", name=name, duration_s=duration_s, make=partial(_linked, path))
+
+
+def _music_beside(unheard: Path | None, seed: int) -> Iterator[Sound]:
+    if unheard is not None:
+        packages = sorted(path.name for path in unheard.iterdir() if path.is_dir())
+        for sound in _music(unheard, packages, seed):
+            yield replace(sound, name=f"unheard/{sound.name}")
 
 
 def _tunes(seed: int) -> Iterator[Sound]:
