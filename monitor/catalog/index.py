@@ -47,8 +47,13 @@ _LONGEST_TEXT = 65_535
 _NOT_LOADED = 101
 
 #: A channel of its own has no share in the back-off of earlier ones, up to two minutes long after an outage; and it
-#: stays under the server's limit of pings, which pymilvus's default breaks, so that long calls were cut off.
-CHANNEL = {"grpc.use_local_subchannel_pool": 1, "grpc.keepalive_time_ms": 400_000}
+#: stays under the server's limits of pings, which pymilvus's defaults break: long calls were cut off, and a connection
+#: that nothing was asked on for twenty minutes, where no ping is allowed.
+CHANNEL = {
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.keepalive_time_ms": 400_000,
+    "grpc.keepalive_permit_without_calls": 0,
+}
 
 # They write, some with a traceback, what is raised as well.
 for _name in ("decorators", "client.connection_manager", "client.iterator.query_iterator"):
