@@ -18,6 +18,8 @@ from monitor.evaluate.scoring import Row, rows_of
 
 #: What a false row is compared with, on either side of it.
 _AROUND_S = 6.0
+#: Kinds of which a reference may hold the very recording: a roll of thunder in a piece of music is one.
+_RECORDED = frozenset(("music", "noise"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ async def _heard(twin: Twin, sound: Sound, path: Path) -> Heard:
         print(f"{sound.name}: {problem}", flush=True)
         rows = []
     ended = [row for row in rows if row.ended]
-    copies = [row for row in ended if sound.kind == "music" and _is_copy(row, path, twin)]
+    copies = [row for row in ended if sound.kind in _RECORDED and _is_copy(row, path, twin)]
     return Heard(
         kind=sound.kind,
         name=sound.name,
