@@ -86,7 +86,8 @@ class Loader:
 
         With `dry_run` files are decoded and compared, and nothing is changed. `on_progress` is called with each result,
         and with None when more sound was decoded. Raises ConfigError, UnreachableError or StorageError, and may be
-        cancelled: results told until then hold, and no other file has left anything behind.
+        cancelled: results told until then hold, and every other file is whole in the catalog or has left nothing
+        behind.
         """
         sizes = await asyncio.to_thread(lambda: [_size_bytes(item) for item in items])
         progress = Progress(files_total=len(items), bytes_total=sum(sizes))

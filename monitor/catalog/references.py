@@ -254,6 +254,7 @@ class References:
     async def give_up(self, number: int) -> bool:
         """Whether the row is not ready; then it is in state deleting, if it is there at all."""
         async with transaction(self._pool, "give up loading a reference") as connection:
+            # Writing to the row waits for a commit that is still on its way, which reading would not see.
             await connection.execute(
                 "UPDATE catalog_references SET state = 'deleting', updated_at = now()"
                 " WHERE number = %s AND state = 'loading'",
