@@ -36,6 +36,7 @@ from monitor.daemon import memory
 from monitor.daemon.canary import SelfTest
 from monitor.daemon.clock import StreamClock
 from monitor.daemon.courtesy import Courtesy
+from monitor.daemon.desks import processes_by_cores
 from monitor.daemon.heartbeat import Heartbeat
 from monitor.daemon.listening import Listening
 from monitor.daemon.notify import ServiceManager
@@ -105,6 +106,7 @@ class Daemon:
                 windows_capacity=limits.windows_capacity,
                 backlog_s=limits.backlog_s,
                 search_interval_s=limits.search_interval_s,
+                align_processes=processes_by_cores() if limits.align_processes is None else limits.align_processes,
             ),
             options=alignment_options(config),
             top_k=config.match.top_k,

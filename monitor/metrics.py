@@ -103,6 +103,9 @@ class Metrics:
         self.search_failures = Counter(
             "monitor_search_failures", "Searches that Milvus did not answer.", ("reason",), registry=registry
         )
+        self.aligning_lost = Counter(
+            "monitor_aligning_lost", "Processes that align and ended by themselves.", registry=registry
+        )
         self.catalog_references = Gauge(
             "monitor_catalog_references", "References that answer searches, of all catalogs.", registry=registry
         )

@@ -404,6 +404,13 @@ class Pipeline(Section):
     model_threads: int = Field(
         default=1, title="Model threads", ge=1, le=64, description="Processor threads of the model."
     )
+    align_processes: int | None = Field(
+        default=None,
+        title="Aligning processes",
+        ge=0,
+        le=256,
+        description="Most processes that align beside the daemon's own; 0: it aligns itself; null: by the cores.",
+    )
 
 
 class Canary(Section):

@@ -23,16 +23,14 @@ from monitor.catalog.canary import CANARY_ID
 from monitor.catalog.search import CatalogReader
 from monitor.daemon.backlog import Backlog, Unheard, of_model
 from monitor.daemon.courtesy import Courtesy
+from monitor.daemon.desk import Brief, Ending
+from monitor.daemon.desks import Desks, Follower, Seat
 from monitor.daemon.heartbeat import Heartbeat
-from monitor.daemon.lookback import LookBack
 from monitor.daemon.queues import FairQueue
 from monitor.daemon.recorder import Recorder
-from monitor.daemon.tracker import StretchCache, Tracker
 from monitor.embed import Embedder
 from monitor.embed.spectrogram import Spectrograph
 from monitor.errors import DropReason, UnreachableError
-from monitor.match.align import Aligner
-from monitor.match.identity import uuid7
 from monitor.match.options import Options
 from monitor.match.score import PROVISIONAL_NATS, Calibration
 from monitor.metrics import Metrics
@@ -67,18 +65,14 @@ class Lane:
     embedder: Embedder
     calibration: Calibration
     queue: FairQueue[Embedded | Unheard] | Backlog
-    trackers: dict[str, Tracker] = field(default_factory=dict)
-    stretches: StretchCache = field(init=False)
+    followers: dict[str, Follower] = field(default_factory=dict)
     #: What Milvus said last, while it is away.
     trouble: str | None = None
 
-    def __post_init__(self) -> None:
-        self.stretches = StretchCache(self.reader)
-
     def due(self, stream: str, readings: int) -> list[int]:
         """Which of so many readings of the stream's next window are searched; the first, if it is watched no more."""
-        tracker = self.trackers.get(stream)
-        return [0] if tracker is None else tracker.turns.due(readings)
+        follower = self.followers.get(stream)
+        return [0] if follower is None else follower.turns.due(readings)
 
 
 @dataclass(kw_only=True)
@@ -119,6 +113,8 @@ class Limits:
     windows_capacity: int
     backlog_s: float
     search_interval_s: float
+    #: Processes that align beside the daemon's own, at most; none: it does so itself.
+    align_processes: int = 0
 
 
 class Pipeline:
@@ -147,6 +143,7 @@ class Pipeline:
         self._options, self._top_k = options, top_k
         self._models: dict[str, Model] = {}
         self._lanes: dict[str, Lane] = {}
+        self._desks = Desks(processes=limits.align_processes, on_lost=metrics.aligning_lost.inc)
         self._listeners: dict[str, Listener] = {}
         self._closing = False
         self._said_dropped_s = -math.inf
@@ -177,6 +174,7 @@ class Pipeline:
             embeddings = Backlog(directory, capacity=capacity, on_drop=lose)
         lane = Lane(stage=f"search {name}", reader=reader, embedder=embedder, calibration=calibration, queue=embeddings)
         self._lanes[name] = self._models[model].lanes[name] = lane
+        self._desks.catalogs[name] = reader
         self._watch_queue(f"embeddings_{name}", embeddings)
         self._count_catalogs()
 
@@ -184,53 +182,49 @@ class Pipeline:
         """The stream's windows are searched in these catalogs; its open matches go on."""
         rows = list(open_matches)
         for name in catalogs:
-            lane = self._lanes[name]
-            aligner = Aligner(
+            self._follow(stream, name, rows, self._options)
+
+    def _follow(self, stream: str, catalog: str, rows: Sequence[RecordedMatch], options: Options) -> None:
+        lane = self._lanes[catalog]
+        embedder, hop_s = lane.embedder, lane.embedder.hop_s
+        # Of what is no stream of the user's nothing is kept.
+        kept_in: Path | None = None
+        if self._lookback_dir is not None and stream not in self._listeners:
+            kept_in = of_model(self._lookback_dir, catalog=catalog, model_id=embedder.model_id)
+        lane.followers[stream] = self._desks.follow(
+            Brief(
                 stream=stream,
-                catalog=name,
-                model_id=lane.embedder.model_id,
-                window_s=lane.embedder.window_s,
-                hop_s=lane.embedder.hop_s,
-                calibration=lane.calibration,
-                options=self._options,
-                new_id=uuid7,
-                duration_s=partial(_duration_s, lane.reader),
-                pitch_ratios=lane.embedder.pitch_ratios,
-            )
-            mine = [row for row in rows if row.catalog == name and row.model_id == lane.embedder.model_id]
-            aligner.restore(mine)
-            aligner.resume_sequences({row.match_id: row.sequence + 1 for row in mine})
-            lane.trackers[stream] = Tracker(
-                aligner=aligner,
-                stretches=lane.stretches,
-                dimension=lane.embedder.dimension,
+                catalog=catalog,
+                model_id=embedder.model_id,
+                window_s=embedder.window_s,
+                hop_s=hop_s,
+                dimension=embedder.dimension,
+                pitch_ratios=tuple(embedder.pitch_ratios),
                 reference_hop_s=lane.reader.catalog.hop_s,
-                kept=self._kept(stream, name),
+                calibration=lane.calibration,
+                options=options,
+                matches=tuple(
+                    (row, row.sequence + 1)
+                    for row in rows
+                    if row.catalog == catalog and row.model_id == embedder.model_id
+                ),
+                kept_in=kept_in,
+                most_kept=math.ceil(options.look_back_s / hop_s),
                 now_s=time.time(),
             )
-
-    def _kept(self, stream: str, catalog: str) -> LookBack | None:
-        """Where the stream's latest windows are kept; nowhere for what is no stream of the user's."""
-        if self._lookback_dir is None or stream in self._listeners:
-            return None
-        embedder = self._lanes[catalog].embedder
-        return LookBack(
-            of_model(self._lookback_dir, catalog=catalog, model_id=embedder.model_id),
-            stream,
-            most_windows=math.ceil(self._options.look_back_s / embedder.hop_s),
         )
 
     def attach_canary(self, stream: str, catalog: str, listener: Listener) -> None:
         """The stream's windows take the way of all others, and find the catalog's canary alone."""
         self._listeners[stream] = listener
-        self.attach(stream, [catalog], [])
         # It plays for seconds, and says whether the stages work, not whether the user's thresholds are wise.
         options = self._options
-        self._lanes[catalog].trackers[stream].aligner.options = replace(
+        options = replace(
             options,
             min_length_s=min(options.min_length_s, _CANARY_LENGTH_S),
             provisional_nats=min(options.provisional_nats, PROVISIONAL_NATS),
         )
+        self._follow(stream, catalog, [], options)
 
     def detach_canary(self, stream: str) -> None:
         """Nothing of the stream is followed any more."""
@@ -250,8 +244,8 @@ class Pipeline:
         """New thresholds hold from the next window on."""
         self._options, self._top_k = options, top_k
         for lane in self._lanes.values():
-            for tracker in lane.trackers.values():
-                tracker.aligner.options = options
+            for follower in lane.followers.values():
+                follower.set_options(options)
 
     @property
     def options(self) -> Options:
@@ -267,7 +261,7 @@ class Pipeline:
     def unheard(self, stream: str, until_s: float, *, through: asyncio.Semaphore | None = None) -> None:
         """The stream is not heard: matches that wait too long end."""
         for model in self._models.values():
-            if any(stream in lane.trackers for lane in model.lanes.values()):
+            if any(stream in lane.followers for lane in model.lanes.values()):
                 model.queue.put(stream, Unheard(stream=stream, until_s=until_s, through=through))
 
     async def detach(
@@ -277,25 +271,22 @@ class Pipeline:
 
         Returns what becomes of its matches: they are over, or `goes_on`: brought up to date, for the next `attach`.
         """
-        lanes = [lane for lane in self._lanes.values() if stream in lane.trackers]
+        lanes = [lane for lane in self._lanes.values() if stream in lane.followers]
         through = asyncio.Semaphore(0)
         self.unheard(stream, until_s, through=through)
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 for _ in lanes:
                     await through.acquire()
-        trackers = [lane.trackers.pop(stream) for lane in lanes]
-        if goes_on:
-            return [event for tracker in trackers for event in tracker.aligner.release()]
-        for tracker in trackers:
-            tracker.forget()
-        return [event for tracker in trackers for event in tracker.aligner.flush()]
+        followers = [lane.followers.pop(stream) for lane in lanes]
+        ending = Ending.HANDED_ON if goes_on else Ending.REMOVED
+        return [event for follower in followers for event in await follower.end(ending)]
 
     def forget(self, stream: str) -> None:
         """Another daemon has the stream and its open matches: nothing of it is followed here."""
         for lane in self._lanes.values():
-            if (tracker := lane.trackers.pop(stream, None)) is not None:
-                tracker.forget()
+            if (follower := lane.followers.pop(stream, None)) is not None:
+                follower.forget()
 
     def reference(self, catalog: str, reference_id: str) -> Reference | None:
         """The reference as this catalog was seen last; None if it is not there."""
@@ -304,9 +295,7 @@ class Pipeline:
 
     def recognised_until_s(self, stream: str) -> float | None:
         """Up to where the stream was looked for in all of its catalogs; None before its first window was."""
-        reached_s = [
-            lane.trackers[stream].aligner.heard_until_s for lane in self._lanes.values() if stream in lane.trackers
-        ]
+        reached_s = [lane.followers[stream].heard_until_s for lane in self._lanes.values() if stream in lane.followers]
         return min(reached_s) if reached_s and math.isfinite(min(reached_s)) else None
 
     @property
@@ -345,6 +334,7 @@ class Pipeline:
         finally:
             for model in self._models.values():
                 model.thread.shutdown(wait=False, cancel_futures=True)
+            await self._desks.close()
 
     async def _embed(self, model: Model) -> None:
         loop = asyncio.get_running_loop()
@@ -372,7 +362,7 @@ class Pipeline:
                 else:
                     result = item
                 for lane in model.lanes.values():
-                    if item.stream in lane.trackers:
+                    if item.stream in lane.followers:
                         lane.queue.put(item.stream, result)
         for lane in model.lanes.values():
             lane.queue.close()
@@ -409,15 +399,29 @@ class Pipeline:
                         self._dropped(DropReason.SHUTDOWN, item.stream)
                 continue
             found = iter(neighbours)
+            shares: dict[Seat, list[tuple[Follower, Embedded | Unheard, list[Neighbour]]]] = {}
             for item in items:
                 near = next(found) if isinstance(item, Embedded) and item.readings is not None else []
-                for event in await self._align(lane, item, near):
-                    await self._put(lane, event)
-                await self._courtesy.give_way(_patience_s(len(lane.queue)))
-        for tracker in lane.trackers.values():
-            for event in tracker.aligner.flush(interrupted=True):
+                if (follower := lane.followers.get(item.stream)) is not None:
+                    shares.setdefault(follower.seat, []).append((follower, item, near))
+            async with asyncio.TaskGroup() as desks:
+                for seat, share in shares.items():
+                    desks.create_task(self._align_all(lane, seat, share), name=lane.stage)
+        for follower in lane.followers.values():
+            for event in await follower.end(Ending.INTERRUPTED):
                 await self._put(lane, event)
         self._heartbeat.end(lane.stage)
+
+    async def _align_all(
+        self, lane: Lane, seat: Seat, share: Sequence[tuple[Follower, Embedded | Unheard, list[Neighbour]]]
+    ) -> None:
+        """What one desk is told, in order."""
+        for follower, item, near in share:
+            if lane.followers.get(item.stream) is follower:
+                for event in await self._align(lane, follower, item, near):
+                    await self._put(lane, event)
+            if seat.here:
+                await self._courtesy.give_way(_patience_s(len(lane.queue)))
 
     @staticmethod
     def _leave(lane: Lane, queue: Backlog) -> None:
@@ -443,16 +447,15 @@ class Pipeline:
         with self._heartbeat.resting(lane.stage):
             await self._recorder.put(event)
 
-    async def _align(self, lane: Lane, item: Embedded | Unheard, near: list[Neighbour]) -> list[MatchEvent]:
-        tracker = lane.trackers.get(item.stream)
-        if tracker is None:
-            return []
+    async def _align(
+        self, lane: Lane, follower: Follower, item: Embedded | Unheard, near: list[Neighbour]
+    ) -> list[MatchEvent]:
         if isinstance(item, Embedded):
             # A user's stream never plays the canary, whatever it sounds like.
             near = [found for found in near if (found.reference_id == CANARY_ID) == (item.stream in self._listeners)]
-            step = partial(tracker.step, item.start_s, item.readings, near, item.levels)
+            step = partial(follower.step, item, near)
             return await self._patiently(lane, step) or []
-        events = tracker.unheard(item.until_s)
+        events = await follower.unheard(item.until_s)
         if item.through is not None:
             item.through.release()
         return events
@@ -498,7 +501,7 @@ class Pipeline:
                 self._metrics.store_failures.labels(error.reason).inc()
                 continue
             if changed:
-                lane.stretches.clear()
+                self._desks.changed(lane.reader.name)
                 self._count_catalogs()
 
     # -- counting ----------------------------------------------------------------------------------------------------
@@ -530,8 +533,3 @@ def _patience_s(waiting: int) -> float:
     if waiting >= _MUCH:
         return 0.0
     return _COURTESY_S if waiting < _MOST_QUERIES else _HURRIED_COURTESY_S
-
-
-def _duration_s(reader: CatalogReader, reference_id: str) -> float | None:
-    reference = reader.reference(reference_id)
-    return None if reference is None else reference.duration_s

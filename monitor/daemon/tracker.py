@@ -18,9 +18,11 @@ from monitor.types import ABSENT, BANDS, Levels, MatchEvent, Neighbour, Spectrog
 
 #: References are fetched in pieces of so many seconds, so that a long one costs no more than a short one.
 _PIECE_S = 240.0
-#: Of each catalog so much stays at hand. A spectrogram of so many seconds takes 120 kB.
+#: Of each catalog so much stays at hand: of its vectors, ...
+_VECTORS_BYTES = 192 << 20
+#: ... its spectrograms, 120 kB for so many seconds, ...
 _MOST_PICTURES = 768
-#: Four minutes of a recording take a megabyte and a half.
+#: ... and its whole recordings; four minutes of one take a megabyte and a half.
 _RECORDINGS_BYTES = 192 << 20
 #: No server repeats more than this: a stream so far behind itself had its clock set back.
 _SET_BACK_S = 120.0
@@ -39,8 +41,9 @@ class StretchReader(Protocol):
 class StretchCache:
     """The pieces of references that open runs look at, least recently used first out."""
 
-    def __init__(self, reader: StretchReader, *, capacity_bytes: int = 192 << 20) -> None:
-        self._reader, self._capacity_bytes = reader, capacity_bytes
+    def __init__(self, reader: StretchReader, *, share: float = 1.0) -> None:
+        """Of what may stay at hand of a catalog it keeps this share."""
+        self._reader, self._share = reader, share
         self._pieces: OrderedDict[tuple[str, int], tuple[NDArray[np.float64], Vectors]] = OrderedDict()
         self._pictures: OrderedDict[tuple[str, int], Spectrogram | None] = OrderedDict()
         self._recordings: OrderedDict[str, Recording | None] = OrderedDict()
@@ -74,7 +77,7 @@ class StretchCache:
             self._recordings[reference_id] = None if picture is None else Recording(picture)
             self._recordings_bytes += _nbytes(self._recordings[reference_id])
         self._recordings.move_to_end(reference_id)
-        while self._recordings_bytes > _RECORDINGS_BYTES and len(self._recordings) > 1:
+        while self._recordings_bytes > self._share * _RECORDINGS_BYTES and len(self._recordings) > 1:
             _, recording = self._recordings.popitem(last=False)
             self._recordings_bytes -= _nbytes(recording)
         return self._recordings[reference_id]
@@ -95,7 +98,7 @@ class StretchCache:
         piece = await self._reader.stretch(reference_id, number * _PIECE_S, (number + 1) * _PIECE_S)
         self._pieces[key] = piece
         self._size_bytes += piece[1].nbytes
-        while self._size_bytes > self._capacity_bytes and len(self._pieces) > 1:
+        while self._size_bytes > self._share * _VECTORS_BYTES and len(self._pieces) > 1:
             _, (_, vectors) = self._pieces.popitem(last=False)
             self._size_bytes -= vectors.nbytes
         return piece
@@ -107,7 +110,7 @@ class StretchCache:
                 reference_id, number * _PIECE_S, (number + 1) * _PIECE_S
             )
         self._pictures.move_to_end(key)
-        while len(self._pictures) > _MOST_PICTURES:
+        while len(self._pictures) > max(self._share * _MOST_PICTURES, 1):
             self._pictures.popitem(last=False)
         return self._pictures[key]
 

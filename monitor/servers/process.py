@@ -67,6 +67,13 @@ def environment() -> dict[str, str]:
     return {"PATH": os.defpath, "HOME": "/", "LC_ALL": "C.UTF-8", "TZ": "UTC"} | kept
 
 
+def end_with(parent: int, death_signal: signal.Signals) -> None:
+    """This process gets the signal when the thread of `parent` that started it ends; it ends now if that is gone."""
+    _libc.prctl(_PR_SET_PDEATHSIG, death_signal)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def start(server: Server, *, output: int | IO[bytes], inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """Start a prepared server, which is not ready yet; it gets its death signal when the calling thread ends.
 
@@ -77,9 +84,7 @@ def start(server: Server, *, output: int | IO[bytes], inherited: Sequence[int] =
 
     def follow_parent() -> None:
         # Runs after the change of user, which would clear the setting.
-        _libc.prctl(_PR_SET_PDEATHSIG, death_signal)
-        if os.getppid() != parent:
-            os._exit(1)
+        end_with(parent, death_signal)
         # What a shell starts in the background ignores it, and so would the servers, which are stopped by it.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 

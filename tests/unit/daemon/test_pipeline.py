@@ -85,7 +85,7 @@ class Canary:
 class Station:
     """A pipeline with one catalog and one stream on which `piece-1` airs from second 5 on."""
 
-    def __init__(self, backlog_dir=None, lookback_dir=None) -> None:
+    def __init__(self, backlog_dir=None, lookback_dir=None, *, processes=0) -> None:
         self.catalog = Catalog({f"piece-{n}": Recording(seed=n, duration_s=60.0) for n in range(4)})
         self.reader, self.log, self.metrics = Reader(self.catalog), Log(), Metrics(CollectorRegistry())
         self.pipeline = Pipeline(
@@ -93,7 +93,13 @@ class Station:
             metrics=self.metrics,
             options=OPTIONS,
             top_k=10,
-            limits=Limits(batch_windows=8, windows_capacity=500, backlog_s=60, search_interval_s=0.0),
+            limits=Limits(
+                batch_windows=8,
+                windows_capacity=500,
+                backlog_s=60,
+                search_interval_s=0.0,
+                align_processes=processes,
+            ),
             backlog_dir=backlog_dir,
             lookback_dir=lookback_dir,
         )
@@ -115,10 +121,11 @@ class Station:
         return value("monitor_windows_dropped_total", {"stream": "radio", "reason": "shutdown"}) or 0.0
 
 
-@pytest.fixture
-async def station(monkeypatch):
+@pytest.fixture(params=[0, 1], ids=["here", "process"])
+async def station(request, monkeypatch):
+    """Aligned in the daemon's own process, and in another: what is told is the same."""
     monkeypatch.setattr(stages, "_LONGEST_WAIT_S", 0.02)
-    station = Station()
+    station = Station(processes=request.param)
     running = asyncio.create_task(station.pipeline.run())
     station.running = running
     yield station

@@ -52,9 +52,10 @@ async def test_past_the_end_there_is_nothing():
     assert len(starts) == 0 and len(vectors) == 0
 
 
-async def test_the_least_recently_used_piece_makes_room():
+async def test_the_least_recently_used_piece_makes_room(monkeypatch):
+    monkeypatch.setattr(tracker_module, "_VECTORS_BYTES", 40_000)
     reader = Reader()
-    cache = StretchCache(reader, capacity_bytes=20_000)
+    cache = StretchCache(reader, share=0.5)
     for name in ("a", "b", "a", "c", "a", "b"):
         await cache.stretch(name, 0.0, 1.0)
     assert [name for name, _, _ in reader.calls] == ["a", "b", "c", "b"]
@@ -86,7 +87,7 @@ async def test_what_a_clock_set_back_ends_is_told_though_the_catalog_is_away_the
 
     tracker = Tracker(
         aligner=Listener(simulated).aligner,
-        stretches=StretchCache(Away(), capacity_bytes=1),
+        stretches=StretchCache(Away(), share=1e-9),
         dimension=DIMENSION,
         reference_hop_s=REFERENCE_HOP_S,
     )
