@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from monitor.daemon.aligning import PROGRAM
+
 _PROC = Path("/proc")
 _MIB = 1 << 20
 
@@ -37,6 +39,11 @@ def keeper_of(data_dir: Path) -> Keeper | None:
 def children(pid: int) -> list[int]:
     """The processes that `pid` started and that have not been reaped."""
     return _children(pid)
+
+
+def aligning(pid: int) -> list[int]:
+    """The processes that align for the daemon `pid`."""
+    return [each for each in _children(pid) if PROGRAM.encode() in command_line(each)]
 
 
 def command_line(pid: int) -> list[bytes]:

@@ -16,6 +16,12 @@ def main() -> int:
     loading.add_argument("--rate", type=float, default=200, metavar="N", help="requests a second (200)")
     loading.add_argument("--duration-s", type=float, default=60, metavar="S", help="seconds (60)")
     loading.add_argument("--streams", type=int, default=20, metavar="N", help="streams (20)")
+    loading.add_argument(
+        "--align-processes",
+        type=int,
+        metavar="N",
+        help="processes that align, instead of the default; 0: the daemon's own",
+    )
     loading.set_defaults(run=load.run)
     listing = commands.add_parser("rows", help="the first page of any filter over a long log")
     listing.add_argument("--rows", type=int, default=10_000_000, metavar="N", help="matches in the log (10 million)")

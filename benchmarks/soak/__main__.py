@@ -74,6 +74,7 @@ class Sample:
     """What was seen at one instant."""
 
     time_s: float
+    #: Of the daemon and of the processes that align for it.
     resident_mib: float
     descriptors: int
     ffmpegs: int
@@ -233,18 +234,19 @@ class _Soak:
         while time.time() < until_s:
             daemon.check()
             children = await asyncio.to_thread(processes.children, pid)
+            own = [pid, *await asyncio.to_thread(processes.aligning, pid)]
             self._course.samples.append(
                 Sample(
                     time_s=time.time(),
-                    resident_mib=processes.resident_mib(pid),
-                    descriptors=processes.descriptors(pid),
-                    ffmpegs=len(children),
+                    resident_mib=sum(map(processes.resident_mib, own)),
+                    descriptors=sum(map(processes.descriptors, own)),
+                    ffmpegs=len(children) + 1 - len(own),
                 )
             )
             if turn % _FAMILIES_EVERY == 0:
                 await asyncio.to_thread(self._sample_families, data_dir)
                 metrics = await self._read()
-                before_s, cpu_s = cpu_s, processes.processor_s(pid)
+                before_s, cpu_s = cpu_s, sum(map(processes.processor_s, own))
                 seen = self._course.samples[-1]
                 self.say(
                     f"resident {seen.resident_mib:.1f} MiB, {seen.descriptors} descriptors, {seen.ffmpegs} ffmpegs, "

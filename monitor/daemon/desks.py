@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -39,9 +40,16 @@ _CLOSE_S = 2.0
 _OPEN = frozenset((MatchState.PROVISIONAL, MatchState.CONFIRMED))
 
 
-def processes_by_cores() -> int:
-    """How many processes align where the configuration does not say: a core is left for everything else."""
-    return len(os.sched_getaffinity(0)) - 1
+def processes_by_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """How many processes align where the configuration does not say: a core is left for everything else.
+
+    A container may have the time of fewer cores than it sees: its `quota` says so.
+    """
+    cores = float(len(os.sched_getaffinity(0)))
+    with suppress(OSError, ValueError):  # "max 100000" where there is none
+        allowed_us, period_us = map(int, quota.read_text(encoding="ascii").split())
+        cores = min(cores, allowed_us / period_us)
+    return max(round(cores) - 1, 0)
 
 
 class Seat(Protocol):
@@ -67,7 +75,7 @@ class Follower:
     """One stream against one catalog, followed at some desk."""
 
     def __init__(self, brief: Brief, seat: Seat) -> None:
-        self._brief, self.seat = brief, seat
+        self._brief, self.seat, self._over = brief, seat, False
         self.turns = Turns()
         #: Up to when the stream has been looked for; minus infinity before its first window.
         self.heard_until_s = float("-inf")
@@ -90,21 +98,23 @@ class Follower:
         self.seat.post("set_options", *self.key, options)
 
     async def step(self, heard: Embedded, neighbours: Sequence[Neighbour]) -> list[MatchEvent]:
-        """As `Tracker.step`."""
-        return self._told(await self.seat.call("step", *self.key, heard, neighbours))
+        """As `Tracker.step`; of what is followed no more, as where Milvus was away until then, nothing is said."""
+        return [] if self._over else self._told(await self.seat.call("step", *self.key, heard, neighbours))
 
     async def unheard(self, until_s: float) -> list[MatchEvent]:
         """As `Tracker.unheard`."""
-        return self._told(await self.seat.call("unheard", *self.key, until_s))
+        return [] if self._over else self._told(await self.seat.call("unheard", *self.key, until_s))
 
     async def end(self, ending: Ending) -> list[MatchEvent]:
         """The stream is followed no more: what becomes of its open matches."""
+        self._over = True
         events = self._told(await self.seat.call("end", *self.key, ending))
         self.seat.leave(self, forgotten=False)
         return events
 
     def forget(self) -> None:
         """Another daemon has the stream and its open matches: nothing of it is followed or kept here."""
+        self._over = True
         self.seat.leave(self, forgotten=True)
 
     def _told(self, said: Said) -> list[MatchEvent]:
@@ -269,8 +279,7 @@ class _Process:
         except TimeoutError:
             process.kill()
         if self._reading is not None:
-            with suppress(asyncio.CancelledError):
-                await self._reading
+            await asyncio.wait([self._reading])
 
     async def _begun(self) -> asyncio.subprocess.Process:
         async with self._beginning:

@@ -18,7 +18,7 @@ import pytest
 
 from monitor.daemon.aligning import PROGRAM, Answer, Ask, Call, Done, packed
 from monitor.daemon.desk import Brief, Ending
-from monitor.daemon.desks import Desks
+from monitor.daemon.desks import Desks, processes_by_cores
 from monitor.errors import UnreachableError
 from monitor.types import Embedded, Neighbour
 from tests.unit.daemon.test_pipeline import Reader, Station, until
@@ -163,6 +163,18 @@ async def test_what_a_catalog_cannot_answer_is_told_again(desks):
     assert follower.heard_until_s == 39.5 + WINDOW_S
 
 
+@pytest.mark.parametrize("processes", [0, 1])
+async def test_what_waited_for_milvus_when_its_stream_was_removed_says_nothing(processes):
+    desks = Desks(processes=processes)
+    desks.catalogs["default"] = Reader(Catalog({"piece-1": Recording(seed=1, duration_s=60.0)}))
+    follower = desks.follow(brief())
+    heard = airing(desks)
+    await follower.step(*heard[0])
+    assert await follower.end(Ending.REMOVED) == []
+    assert await follower.step(*heard[1]) == [] == await follower.unheard(9.0)
+    await desks.close()
+
+
 async def test_a_changed_catalog_is_asked_anew(desks, monkeypatch):
     reader, asked = desks.catalogs["default"], []
     monkeypatch.setattr(reader, "reference", asked.append)
@@ -206,6 +218,17 @@ async def test_what_the_process_has_to_say_is_in_the_daemons_log(desks, tmp_path
     follower = desks.follow(brief(kept_in=tmp_path / "file", most_kept=60))
     await follower.step(*airing(desks)[0])
     assert "the latest windows are not kept" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("quota", "processes"),
+    [("max 100000\n", 7), ("400000 100000\n", 3), ("50000 100000\n", 0), ("1600000 100000\n", 7), (None, 7)],
+)
+def test_a_core_is_left_for_everything_else(tmp_path, monkeypatch, quota, processes):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: range(8))
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(quota)
+    assert processes_by_cores(tmp_path / "cpu.max") == processes
 
 
 def test_it_ends_with_the_daemon_that_began_it():
