@@ -14,6 +14,7 @@ from benchmarks.faults.control import Programme
 from benchmarks.faults.fault import Control, Fault, Kind, Outcome
 from benchmarks.faults.processes import KEEPER
 from benchmarks.faults.rig import Rig, Watch
+from benchmarks.processes import aligning
 from monitor.demo import station as radio
 from monitor.demo.report import Found
 from monitor.errors import MonitorError
@@ -56,6 +57,10 @@ def daemon_faults() -> tuple[DaemonFault, ...]:
             inject=_suspend, ends=False, expected="goes on",
         ),
         row(
+            name="aligning-SIGKILL", kind=Kind.DAEMON, what="the process that aligns, killed within an airing",
+            inject=_kill_aligning, ends=False, expected="another goes on; one row",
+        ),
+        row(
             name="daemon-SIGKILL", kind=Kind.DAEMON, what="killed within an airing, started again",
             inject=_kill, expected="one row; each second heard or in a gap",
         ),
@@ -87,6 +92,12 @@ async def _suspend(_rig: Rig, watch: Watch) -> list[str]:
     return []
 
 
+async def _kill_aligning(_rig: Rig, watch: Watch) -> list[str]:
+    killed = aligning(watch.daemon.pid)
+    processes.send(killed, signal.SIGKILL)
+    return [] if killed else ["no process aligned for the daemon"]
+
+
 async def _kill(_rig: Rig, watch: Watch) -> list[str]:
     processes.send([watch.daemon.pid], signal.SIGKILL)
     await watch.daemon.ended()
@@ -109,6 +120,7 @@ async def play(rig: Rig, faults: Sequence[DaemonFault]) -> tuple[list[Outcome], 
         rig.configure(
             streams=[{"name": _CONTROL, "url": address + control.station.path}],
             match={"tempo_and_pitch": "exact", "max_gap_s": 120},
+            pipeline={"align_processes": 1},
         )
         control.begin()
         async with contextlib.AsyncExitStack() as stack:

@@ -83,7 +83,7 @@ class Desk:
     """The trackers of one process, and what they have read of the catalogs."""
 
     def __init__(self, catalogs: Catalogs, *, share: float = 1.0) -> None:
-        """`share` is how much of what a daemon may keep at hand of each catalog this desk may."""
+        """It may keep a `share` of what a daemon may keep at hand of each catalog."""
         self._catalogs, self._share = catalogs, share
         self._trackers: dict[tuple[str, str], Tracker] = {}
         self._stretches: dict[str, StretchCache] = {}
@@ -119,6 +119,12 @@ class Desk:
             now_s=brief.now_s,
         )
 
+    def set_share(self, share: float) -> None:
+        """From now on it may keep so much of what a daemon may keep of each catalog."""
+        self._share = share
+        for stretches in self._stretches.values():
+            stretches.share = share
+
     def set_options(self, catalog: str, stream: str, options: Options) -> None:
         """New thresholds hold from the next window on."""
         self._trackers[catalog, stream].aligner.options = options
@@ -153,7 +159,8 @@ class Desk:
 
     def forget(self, catalog: str, stream: str) -> None:
         """Another daemon has the stream and its open matches: nothing of it is followed or kept here."""
-        self._trackers.pop((catalog, stream)).forget()
+        if (tracker := self._trackers.pop((catalog, stream), None)) is not None:
+            tracker.forget()
 
 
 class _Reader:

@@ -58,14 +58,17 @@ class Seat(Protocol):
     #: Whether what it does holds up the daemon's other work.
     here: bool
 
-    async def call(self, name: str, *arguments: Any) -> Said:
-        """What the desk's method says."""
-
     def take(self, follower: Follower) -> None:
         """The follower's stream is followed at this desk."""
 
-    def leave(self, follower: Follower, *, forgotten: bool) -> None:
-        """It is not any more; `forgotten`, nothing of it is kept."""
+    async def call(self, follower: Follower, name: str, *arguments: Any) -> Said:
+        """What the desk's method says of the follower's stream; nothing, if that is followed no more."""
+
+    async def end(self, follower: Follower, ending: Ending) -> Said:
+        """As `Desk.end`."""
+
+    def forget(self, follower: Follower) -> None:
+        """As `Desk.forget`."""
 
     def post(self, name: str, *arguments: Any) -> None:
         """The desk's method is called before any other call from now on."""
@@ -99,23 +102,21 @@ class Follower:
 
     async def step(self, heard: Embedded, neighbours: Sequence[Neighbour]) -> list[MatchEvent]:
         """As `Tracker.step`; of what is followed no more, as where Milvus was away until then, nothing is said."""
-        return [] if self._over else self._told(await self.seat.call("step", *self.key, heard, neighbours))
+        return [] if self._over else self._told(await self.seat.call(self, "step", heard, neighbours))
 
     async def unheard(self, until_s: float) -> list[MatchEvent]:
         """As `Tracker.unheard`."""
-        return [] if self._over else self._told(await self.seat.call("unheard", *self.key, until_s))
+        return [] if self._over else self._told(await self.seat.call(self, "unheard", until_s))
 
     async def end(self, ending: Ending) -> list[MatchEvent]:
         """The stream is followed no more: what becomes of its open matches."""
         self._over = True
-        events = self._told(await self.seat.call("end", *self.key, ending))
-        self.seat.leave(self, forgotten=False)
-        return events
+        return self._told(await self.seat.end(self, ending))
 
     def forget(self) -> None:
         """Another daemon has the stream and its open matches: nothing of it is followed or kept here."""
         self._over = True
-        self.seat.leave(self, forgotten=True)
+        self.seat.forget(self)
 
     def _told(self, said: Said) -> list[MatchEvent]:
         self.heard_until_s = said.heard_until_s
@@ -151,16 +152,17 @@ class Desks:
 
     async def close(self) -> None:
         """Nothing is aligned any more."""
-        for process in self._processes:
-            await process.close()
+        await asyncio.gather(*(process.close() for process in self._processes))
 
     def _seat(self) -> Seat:
         if self._most <= 0:
             return self._here
         least = min(self._processes, key=lambda process: process.streams, default=None)
         if least is None or (least.streams >= _FEW_STREAMS and len(self._processes) < self._most):
-            least = _Process(self._readers, share=1.0 / self._most, on_lost=self._on_lost)
+            least = _Process(self._readers, on_lost=self._on_lost)
             self._processes.append(least)
+            for process in self._processes:
+                process.set_share(1.0 / len(self._processes))
         return least
 
 
@@ -191,16 +193,18 @@ class _Here:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def call(self, name: str, *arguments: Any) -> Said:
-        said: Said = await getattr(self._desk, name)(*arguments)
-        return said
-
     def take(self, follower: Follower) -> None:
         self._desk.open(follower.brief)
 
-    def leave(self, follower: Follower, *, forgotten: bool) -> None:
-        if forgotten:
-            self._desk.forget(*follower.key)
+    async def call(self, follower: Follower, name: str, *arguments: Any) -> Said:
+        said: Said = await getattr(self._desk, name)(*follower.key, *arguments)
+        return said
+
+    async def end(self, follower: Follower, ending: Ending) -> Said:
+        return await self._desk.end(*follower.key, ending)
+
+    def forget(self, follower: Follower) -> None:
+        self._desk.forget(*follower.key)
 
     def post(self, name: str, *arguments: Any) -> None:
         getattr(self._desk, name)(*arguments)
@@ -218,8 +222,8 @@ class _Process:
 
     here = False
 
-    def __init__(self, catalogs: Catalogs, *, share: float, on_lost: Callable[[], None]) -> None:
-        self._catalogs, self._share, self._on_lost = catalogs, share, on_lost
+    def __init__(self, catalogs: Catalogs, *, on_lost: Callable[[], None]) -> None:
+        self._catalogs, self._share, self._on_lost = catalogs, 1.0, on_lost
         self._followers: dict[tuple[str, str], Follower] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -227,8 +231,7 @@ class _Process:
         self._calls: dict[int, asyncio.Future[Said]] = {}
         self._numbers = itertools.count()
         self._ends_s: deque[float] = deque(maxlen=_MOST_ENDS)
-        self._closed = False
-        #: Why it is not begun again.
+        #: Why it is not begun (again).
         self._gone: RuntimeError | None = None
 
     @property
@@ -240,25 +243,20 @@ class _Process:
         self._followers[follower.key] = follower
         self.post("open", follower.brief)
 
-    def leave(self, follower: Follower, *, forgotten: bool) -> None:
-        self._followers.pop(follower.key, None)
-        if forgotten and self._process is not None:
-            self.post("forget", *follower.key)
-        elif forgotten and (kept_in := follower.brief.kept_in) is not None:
-            LookBack(kept_in, follower.brief.stream, most_windows=follower.brief.most_kept).forget()
+    def set_share(self, share: float) -> None:
+        """It may keep so much of what a daemon may keep of each catalog."""
+        self._share = share
+        self.post("set_share", share)
 
-    def post(self, name: str, *arguments: Any) -> None:
-        # A process that does not run yet is told all of it when it begins.
-        if self._process is not None:
-            self._send(self._process, Call(name=name, arguments=arguments))
-
-    async def call(self, name: str, *arguments: Any) -> Said:
+    async def call(self, follower: Follower, name: str, *arguments: Any) -> Said:
         while True:
             process = await self._begun()
+            if self._followers.get(follower.key) is not follower:
+                return Said(events=[], heard_until_s=follower.heard_until_s)
             number, answer = next(self._numbers), asyncio.get_running_loop().create_future()
             self._calls[number] = answer
             try:
-                self._send(process, Call(name=name, arguments=arguments, number=number))
+                self._send(process, Call(name=name, arguments=(*follower.key, *arguments), number=number))
                 said: Said = await answer
                 return said
             except _LostError:
@@ -266,10 +264,34 @@ class _Process:
             finally:
                 self._calls.pop(number, None)
 
+    async def end(self, follower: Follower, ending: Ending) -> Said:
+        if self._process is None and not follower.brief.matches:
+            # Nothing is open, and nothing was heard: no process is begun to say so.
+            if ending is Ending.REMOVED:
+                self.forget(follower)
+            said = Said(events=[], heard_until_s=follower.heard_until_s)
+        else:
+            said = await self.call(follower, "end", ending)
+        self._followers.pop(follower.key, None)
+        return said
+
+    def forget(self, follower: Follower) -> None:
+        self._followers.pop(follower.key, None)
+        if self._process is not None:
+            self.post("forget", *follower.key)
+        elif (kept_in := follower.brief.kept_in) is not None:
+            LookBack(kept_in, follower.brief.stream, most_windows=follower.brief.most_kept).forget()
+
+    def post(self, name: str, *arguments: Any) -> None:
+        # A process that does not run yet is told all of it when it begins.
+        if self._process is not None:
+            self._send(self._process, Call(name=name, arguments=arguments))
+
     async def close(self) -> None:
-        """The process has ended; one that does not when its pipe is closed is killed."""
-        self._closed = True
-        if (process := self._process) is None:
+        """The process has ended; one that does not when its pipe is closed is killed. Nothing can be asked any more."""
+        self._gone = self._gone or RuntimeError("nothing is aligned any more: the daemon stops")
+        process, reading = self._process, self._reading
+        if process is None or reading is None:
             return
         if process.stdin is not None:
             process.stdin.close()
@@ -278,8 +300,10 @@ class _Process:
                 await process.wait()
         except TimeoutError:
             process.kill()
-        if self._reading is not None:
-            await asyncio.wait([self._reading])
+            await process.wait()
+        # It may be waiting for an answer that nobody needs now.
+        reading.cancel()
+        await asyncio.wait([reading])
 
     async def _begun(self) -> asyncio.subprocess.Process:
         async with self._beginning:
@@ -347,12 +371,12 @@ class _Process:
     def _ended(self, reading: asyncio.Task[None]) -> None:
         """The process is gone: who waits for it asks another, unless it ends again and again."""
         process, self._process = self._process, None
-        error = asyncio.CancelledError() if reading.cancelled() else reading.exception()
+        error: BaseException | None = self._gone
+        if error is None and not reading.cancelled():
+            error = reading.exception()
         if error is not None:
             if process is not None and process.returncode is None:
                 process.kill()
-        elif self._closed:
-            error = asyncio.CancelledError()
         else:
             error = _LostError()
             now_s = time.monotonic()

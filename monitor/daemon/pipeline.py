@@ -66,8 +66,13 @@ class Lane:
     calibration: Calibration
     queue: FairQueue[Embedded | Unheard] | Backlog
     followers: dict[str, Follower] = field(default_factory=dict)
-    #: What Milvus said last, while it is away.
-    trouble: str | None = None
+    #: What Milvus said last, while it is away, to each that asked.
+    troubles: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def trouble(self) -> str | None:
+        """What Milvus said, while it is away."""
+        return next(iter(self.troubles.values()), None)
 
     def due(self, stream: str, readings: int) -> list[int]:
         """Which of so many readings of the stream's next window are searched; the first, if it is watched no more."""
@@ -389,7 +394,7 @@ class Pipeline:
             if queries:
                 with self._metrics.search_duration.time():
                     search = partial(lane.reader.search_readings, queries, self._top_k)
-                    neighbours = await self._patiently(lane, search)
+                    neighbours = await self._patiently(lane, lane.stage, search)
             if neighbours is None:
                 if isinstance(lane.queue, Backlog):
                     self._leave(lane, lane.queue)
@@ -399,29 +404,37 @@ class Pipeline:
                         self._dropped(DropReason.SHUTDOWN, item.stream)
                 continue
             found = iter(neighbours)
-            shares: dict[Seat, list[tuple[Follower, Embedded | Unheard, list[Neighbour]]]] = {}
+            shares: dict[Seat | None, list[tuple[Embedded | Unheard, list[Neighbour]]]] = {}
             for item in items:
                 near = next(found) if isinstance(item, Embedded) and item.readings is not None else []
-                if (follower := lane.followers.get(item.stream)) is not None:
-                    shares.setdefault(follower.seat, []).append((follower, item, near))
-            async with asyncio.TaskGroup() as desks:
-                for seat, share in shares.items():
-                    desks.create_task(self._align_all(lane, seat, share), name=lane.stage)
-        for follower in lane.followers.values():
-            for event in await follower.end(Ending.INTERRUPTED):
-                await self._put(lane, event)
+                follower = lane.followers.get(item.stream)
+                shares.setdefault(None if follower is None else follower.seat, []).append((item, near))
+            with self._heartbeat.resting(lane.stage):
+                async with asyncio.TaskGroup() as desks:
+                    for number, share in enumerate(shares.values()):
+                        stage = f"{lane.stage.replace('search', 'align')} {number}"
+                        desks.create_task(self._align_all(lane, stage, share), name=stage)
+        followers = list(lane.followers.values())
+        lane.followers.clear()
+        for events in await asyncio.gather(*(follower.end(Ending.INTERRUPTED) for follower in followers)):
+            for event in events:
+                await self._put(lane.stage, event)
         self._heartbeat.end(lane.stage)
 
     async def _align_all(
-        self, lane: Lane, seat: Seat, share: Sequence[tuple[Follower, Embedded | Unheard, list[Neighbour]]]
+        self, lane: Lane, stage: str, share: Sequence[tuple[Embedded | Unheard, list[Neighbour]]]
     ) -> None:
         """What one desk is told, in order."""
-        for follower, item, near in share:
-            if lane.followers.get(item.stream) is follower:
-                for event in await self._align(lane, follower, item, near):
-                    await self._put(lane, event)
-            if seat.here:
+        self._heartbeat.turn(stage)
+        for item, near in share:
+            # By now it may be another that follows the stream.
+            follower = lane.followers.get(item.stream)
+            if follower is not None:
+                for event in await self._align(lane, stage, follower, item, near):
+                    await self._put(stage, event)
+            if follower is None or follower.seat.here:
                 await self._courtesy.give_way(_patience_s(len(lane.queue)))
+        self._heartbeat.end(stage)
 
     @staticmethod
     def _leave(lane: Lane, queue: Backlog) -> None:
@@ -439,52 +452,51 @@ class Pipeline:
         with self._heartbeat.resting(stage):
             return await queue.wait()
 
-    async def _put(self, lane: Lane, event: MatchEvent) -> None:
+    async def _put(self, stage: str, event: MatchEvent) -> None:
         """The event will be written; while PostgreSQL is away the recorder is at work, and not the search."""
         if (listener := self._listeners.get(event.match.stream)) is not None:
             listener.heard(event)
             return
-        with self._heartbeat.resting(lane.stage):
+        with self._heartbeat.resting(stage):
             await self._recorder.put(event)
 
     async def _align(
-        self, lane: Lane, follower: Follower, item: Embedded | Unheard, near: list[Neighbour]
+        self, lane: Lane, stage: str, follower: Follower, item: Embedded | Unheard, near: list[Neighbour]
     ) -> list[MatchEvent]:
         if isinstance(item, Embedded):
             # A user's stream never plays the canary, whatever it sounds like.
             near = [found for found in near if (found.reference_id == CANARY_ID) == (item.stream in self._listeners)]
             step = partial(follower.step, item, near)
-            return await self._patiently(lane, step) or []
+            return await self._patiently(lane, stage, step) or []
         events = await follower.unheard(item.until_s)
         if item.through is not None:
             item.through.release()
         return events
 
-    async def _patiently(self, lane: Lane, call: Callable[[], Awaitable[Result]]) -> Result | None:
+    async def _patiently(self, lane: Lane, stage: str, call: Callable[[], Awaitable[Result]]) -> Result | None:
         """The call's result, however long Milvus is away; None if the daemon stops meanwhile."""
         wait_s = 0.25
         # A stopping daemon does not ask again what takes long to fail.
         while not (self._closing and lane.trouble is not None):
-            self._heartbeat.turn(lane.stage)
+            self._heartbeat.turn(stage)
             try:
                 result = await call()
             except UnreachableError as error:
                 self._metrics.search_failures.labels(error.reason).inc()
                 if lane.trouble is None:
                     log.warning("searches wait: %s", error, extra={"action": "searches_wait"})
-                lane.trouble = str(error)
-                self._metrics.milvus_up.set(0)
-                if isinstance(lane.queue, Backlog):
-                    lane.queue.hold()
+                    self._metrics.milvus_up.set(0)
+                    if isinstance(lane.queue, Backlog):
+                        lane.queue.hold()
+                lane.troubles[stage] = str(error)
                 if not self._closing:
                     await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
             else:
-                if lane.trouble is not None:
+                if lane.troubles.pop(stage, None) is not None and lane.trouble is None:
                     waiting = len(lane.queue)
                     words = {"action": "searches_answered", "windows": waiting}
                     log.info("searches are answered again, %d windows wait", waiting, extra=words)
-                    lane.trouble = None
                     self._metrics.milvus_up.set(0 if self.trouble else 1)
                     if isinstance(lane.queue, Backlog):
                         lane.queue.release()

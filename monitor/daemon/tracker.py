@@ -42,8 +42,9 @@ class StretchCache:
     """The pieces of references that open runs look at, least recently used first out."""
 
     def __init__(self, reader: StretchReader, *, share: float = 1.0) -> None:
-        """Of what may stay at hand of a catalog it keeps this share."""
-        self._reader, self._share = reader, share
+        self._reader = reader
+        #: Of what may stay at hand of a catalog it keeps so much.
+        self.share = share
         self._pieces: OrderedDict[tuple[str, int], tuple[NDArray[np.float64], Vectors]] = OrderedDict()
         self._pictures: OrderedDict[tuple[str, int], Spectrogram | None] = OrderedDict()
         self._recordings: OrderedDict[str, Recording | None] = OrderedDict()
@@ -77,7 +78,7 @@ class StretchCache:
             self._recordings[reference_id] = None if picture is None else Recording(picture)
             self._recordings_bytes += _nbytes(self._recordings[reference_id])
         self._recordings.move_to_end(reference_id)
-        while self._recordings_bytes > self._share * _RECORDINGS_BYTES and len(self._recordings) > 1:
+        while self._recordings_bytes > self.share * _RECORDINGS_BYTES and len(self._recordings) > 1:
             _, recording = self._recordings.popitem(last=False)
             self._recordings_bytes -= _nbytes(recording)
         return self._recordings[reference_id]
@@ -98,7 +99,7 @@ class StretchCache:
         piece = await self._reader.stretch(reference_id, number * _PIECE_S, (number + 1) * _PIECE_S)
         self._pieces[key] = piece
         self._size_bytes += piece[1].nbytes
-        while self._size_bytes > self._share * _VECTORS_BYTES and len(self._pieces) > 1:
+        while self._size_bytes > self.share * _VECTORS_BYTES and len(self._pieces) > 1:
             _, (_, vectors) = self._pieces.popitem(last=False)
             self._size_bytes -= vectors.nbytes
         return piece
@@ -110,7 +111,7 @@ class StretchCache:
                 reference_id, number * _PIECE_S, (number + 1) * _PIECE_S
             )
         self._pictures.move_to_end(key)
-        while len(self._pictures) > max(self._share * _MOST_PICTURES, 1):
+        while len(self._pictures) > max(self.share * _MOST_PICTURES, 1):
             self._pictures.popitem(last=False)
         return self._pictures[key]
 

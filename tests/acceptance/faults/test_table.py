@@ -23,7 +23,7 @@ FEW = {
         *("ffmpeg-SIGKILL", "hook-hangs", "hook-500", "hook-410", "hook-huge", "hook-resets", "hook-tls"),
     ),
     "servers": ("postgres-SIGKILL", "milvus-SIGKILL"),
-    "daemon": ("second-daemon",),
+    "daemon": ("second-daemon", "aligning-SIGKILL"),
     "disk": ("disk-full",),
 }
 

@@ -93,6 +93,7 @@ def airing(desks, *, noise=0.3):
 async def test_streams_are_spread_and_no_process_begins_before_it_is_needed(desks):
     followers = [desks.follow(brief(f"radio-{number}")) for number in range(9)]
     seats = [follower.seat for follower in followers]
+    assert {seat._share for seat in seats} == {0.5}
     assert sorted(map(seats.count, set(seats))) == [4, 5]
     assert pids() == []
     heard, near = airing(desks)[0]
@@ -161,6 +162,71 @@ async def test_what_a_catalog_cannot_answer_is_told_again(desks):
         events += await follower.step(heard, near)
     assert [event.match.state.value for event in events if event.changed] == ["provisional", "confirmed", "ended"]
     assert follower.heard_until_s == 39.5 + WINDOW_S
+
+
+async def test_a_stream_that_is_taken_over_while_a_process_begins_is_not_asked_of_it(desks):
+    heard, near = airing(desks)[0]
+    first, second = desks.follow(brief()), desks.follow(brief("other"))
+    asked = asyncio.create_task(first.step(heard, near))
+    other = asyncio.create_task(second.step(dataclasses.replace(heard, stream="other"), near))
+    await asyncio.sleep(0)
+    first.forget()
+    again = desks.follow(brief())
+    assert await asyncio.gather(asked, other) == [[], []]
+    assert (first.heard_until_s, second.heard_until_s) == (-np.inf, WINDOW_S)
+    assert await again.unheard(8.0) == [] and again.heard_until_s == 8.0
+
+
+async def test_nothing_begins_only_to_be_ended(desks, tmp_path):
+    kept = brief(kept_in=tmp_path, most_kept=60)
+    (tmp_path / "radio.windows").touch()
+    assert await desks.follow(kept).end(Ending.HANDED_ON) == []
+    assert list(tmp_path.iterdir()) != []
+    assert await desks.follow(kept).end(Ending.REMOVED) == []
+    assert list(tmp_path.iterdir()) == [] == pids()
+    await desks.close()
+    with pytest.raises(RuntimeError, match="the daemon stops"):
+        await desks.follow(brief()).unheard(1.0)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+async def test_a_stream_may_be_taken_over_while_the_last_is_said(processes):
+    """By the recorder, which learns of it by what it is given to write."""
+    station = Station(processes=processes)
+    running = asyncio.create_task(station.pipeline.run())
+    put = station.log.put
+
+    async def refuse(event):
+        await put(event)
+        if event.match.state.value == "ended":
+            station.pipeline.forget("radio")
+
+    station.log.put = refuse
+    station.play(0, 20)
+    await until(lambda: "confirmed" in station.log.told)
+    station.pipeline.close()
+    await running
+    assert station.log.told == ["provisional", "confirmed", "ended"]
+
+
+async def test_what_was_taken_to_be_searched_is_told_to_whoever_follows_the_stream_by_then():
+    station = Station()
+    pipeline, told = station.pipeline, []
+
+    async def step(heard, _near):
+        told.append(heard.start_s)
+        if len(told) == 1:  # changed while its batch is aligned
+            await pipeline.detach("radio", 0.0, goes_on=True, timeout_s=0.01)
+            pipeline.attach("radio", ["default"], [])
+            pipeline.lanes["default"].followers["radio"].step = step
+        return []
+
+    pipeline.lanes["default"].followers["radio"].step = step
+    running = asyncio.create_task(pipeline.run())
+    station.play(0, 4)
+    pipeline.close()
+    await running
+    assert told == [number * HOP_S for number in range(8)]
 
 
 @pytest.mark.parametrize("processes", [0, 1])
