@@ -90,8 +90,10 @@ async def test_a_model_that_hangs_is_a_stage_that_is_stuck_and_a_server_that_is_
 class Following:
     """A stream at a desk of its own, of whose window something is told when it is let go."""
 
+    here = False
+
     def __init__(self, told) -> None:
-        self.turns, self.seat, self.told, self.let_go = Turns(), SimpleNamespace(here=False), told, asyncio.Event()
+        self.turns, self.seat, self.told, self.let_go = Turns(), self, told, asyncio.Event()
 
     async def step(self, heard, _near):
         await self.let_go.wait()
