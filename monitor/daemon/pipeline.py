@@ -60,7 +60,7 @@ Result = TypeVar("Result")
 class Lane:
     """One catalog: what waits to be searched in it, and the streams watched against it."""
 
-    stage: str
+    name: str
     reader: CatalogReader
     embedder: Embedder
     calibration: Calibration
@@ -68,6 +68,11 @@ class Lane:
     followers: dict[str, Follower] = field(default_factory=dict)
     #: What Milvus said last, while it is away, to each that asked.
     troubles: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> str:
+        """What its searches are called."""
+        return f"search {self.name}"
 
     @property
     def trouble(self) -> str | None:
@@ -177,7 +182,7 @@ class Pipeline:
         else:
             directory = of_model(self._backlog_dir, catalog=name, model_id=embedder.model_id)
             embeddings = Backlog(directory, capacity=capacity, on_drop=lose)
-        lane = Lane(stage=f"search {name}", reader=reader, embedder=embedder, calibration=calibration, queue=embeddings)
+        lane = Lane(name=name, reader=reader, embedder=embedder, calibration=calibration, queue=embeddings)
         self._lanes[name] = self._models[model].lanes[name] = lane
         self._desks.catalogs[name] = reader
         self._watch_queue(f"embeddings_{name}", embeddings)
@@ -412,7 +417,7 @@ class Pipeline:
             with self._heartbeat.resting(lane.stage):
                 async with asyncio.TaskGroup() as desks:
                     for number, share in enumerate(shares.values()):
-                        stage = f"{lane.stage.replace('search', 'align')} {number}"
+                        stage = f"align {lane.name} {number}"
                         desks.create_task(self._align_all(lane, stage, share), name=stage)
         followers = list(lane.followers.values())
         lane.followers.clear()
@@ -513,7 +518,7 @@ class Pipeline:
                 self._metrics.store_failures.labels(error.reason).inc()
                 continue
             if changed:
-                self._desks.changed(lane.reader.name)
+                self._desks.changed(lane.name)
                 self._count_catalogs()
 
     # -- counting ----------------------------------------------------------------------------------------------------
