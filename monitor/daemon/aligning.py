@@ -165,11 +165,8 @@ class _Sayings(logging.Handler):
 
 
 def main() -> None:
-    """Serve the process whose id is the first argument, with the share of its caches that is the second, until it ends
-    or closes the pipe.
-    """
-    parent, share = int(sys.argv[1]), float(sys.argv[2])
-    end_with(parent, signal.SIGKILL)
+    """Serve the process whose id is the argument, until it ends or closes the pipe."""
+    end_with(int(sys.argv[1]), signal.SIGKILL)
     # Who stops the daemon lets it finish first.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -178,14 +175,14 @@ def main() -> None:
     os.dup2(2, 1)
     logging.getLogger().addHandler(_Sayings(channel))
     try:
-        asyncio.run(_serve(channel, share))
+        asyncio.run(_serve(channel))
     except (EOFError, BrokenPipeError):
         return
 
 
-async def _serve(channel: _Channel, share: float) -> None:
+async def _serve(channel: _Channel) -> None:
     catalogs = _Catalogs(channel)
-    desk = Desk(catalogs, share=share)
+    desk = Desk(catalogs)
     given_back_s = time.monotonic()
     while True:
         call = channel.call()
@@ -200,7 +197,7 @@ async def _serve(channel: _Channel, share: float) -> None:
 
 
 async def _done(desk: Desk, call: Call) -> Done | None:
-    """What came of the call; None if nobody waits for it. What it does not expect to fail ends the process."""
+    """What came of the call; None if nobody waits for it, and then a failure ends the process."""
     method = getattr(desk, call.name)
     if call.number is None:
         method(*call.arguments)

@@ -82,9 +82,8 @@ class Catalogs(Protocol):
 class Desk:
     """The trackers of one process, and what they have read of the catalogs."""
 
-    def __init__(self, catalogs: Catalogs, *, share: float = 1.0) -> None:
-        """It may keep a `share` of what a daemon may keep at hand of each catalog."""
-        self._catalogs, self._share = catalogs, share
+    def __init__(self, catalogs: Catalogs) -> None:
+        self._catalogs, self._share = catalogs, 1.0
         self._trackers: dict[tuple[str, str], Tracker] = {}
         self._stretches: dict[str, StretchCache] = {}
 
@@ -120,7 +119,7 @@ class Desk:
         )
 
     def set_share(self, share: float) -> None:
-        """From now on it may keep so much of what a daemon may keep of each catalog."""
+        """From now on it may keep so much of what a daemon may keep at hand of each catalog."""
         self._share = share
         for stretches in self._stretches.values():
             stretches.share = share

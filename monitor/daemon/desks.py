@@ -62,7 +62,7 @@ class Seat(Protocol):
         """The follower's stream is followed at this desk."""
 
     async def call(self, follower: Follower, name: str, *arguments: Any) -> Said:
-        """What the desk's method says of the follower's stream; nothing, if that is followed no more."""
+        """What the desk's method says of the follower's stream; nothing, if it is followed no more by then."""
 
     async def end(self, follower: Follower, ending: Ending) -> Said:
         """As `Desk.end`."""
@@ -272,7 +272,8 @@ class _Process:
             said = Said(events=[], heard_until_s=follower.heard_until_s)
         else:
             said = await self.call(follower, "end", ending)
-        self._followers.pop(follower.key, None)
+        if self._followers.get(follower.key) is follower:
+            del self._followers[follower.key]
         return said
 
     def forget(self, follower: Follower) -> None:
@@ -289,8 +290,9 @@ class _Process:
 
     async def close(self) -> None:
         """The process has ended; one that does not when its pipe is closed is killed. Nothing can be asked any more."""
-        self._gone = self._gone or RuntimeError("nothing is aligned any more: the daemon stops")
-        process, reading = self._process, self._reading
+        async with self._beginning:
+            self._gone = self._gone or RuntimeError("nothing is aligned any more: the daemon stops")
+            process, reading = self._process, self._reading
         if process is None or reading is None:
             return
         if process.stdin is not None:
@@ -311,13 +313,14 @@ class _Process:
                 raise self._gone
             if self._process is None:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-c", PROGRAM, str(os.getpid()), str(self._share)),
+                    *(sys.executable, "-P", "-c", PROGRAM, str(os.getpid())),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     # One stream's matrices are small: threads would wait for one another.
                     env=environment() | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
                     start_new_session=True,
                 )
+                self._send(process, Call(name="set_share", arguments=(self._share,)))
                 for follower in self._followers.values():
                     brief = follower.brief if not self._ends_s else replace(follower.brief, now_s=time.time())
                     self._send(process, Call(name="open", arguments=(brief,)))
@@ -371,9 +374,7 @@ class _Process:
     def _ended(self, reading: asyncio.Task[None]) -> None:
         """The process is gone: who waits for it asks another, unless it ends again and again."""
         process, self._process = self._process, None
-        error: BaseException | None = self._gone
-        if error is None and not reading.cancelled():
-            error = reading.exception()
+        error = self._gone or (asyncio.CancelledError() if reading.cancelled() else reading.exception())
         if error is not None:
             if process is not None and process.returncode is None:
                 process.kill()

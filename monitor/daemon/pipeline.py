@@ -288,9 +288,10 @@ class Pipeline:
             async with asyncio.timeout(timeout_s):
                 for _ in lanes:
                     await through.acquire()
-        followers = [lane.followers.pop(stream) for lane in lanes]
+        # Another daemon may have taken it over meanwhile.
+        followers = [lane.followers.pop(stream, None) for lane in lanes]
         ending = Ending.HANDED_ON if goes_on else Ending.REMOVED
-        return [event for follower in followers for event in await follower.end(ending)]
+        return [event for follower in followers if follower is not None for event in await follower.end(ending)]
 
     def forget(self, stream: str) -> None:
         """Another daemon has the stream and its open matches: nothing of it is followed here."""

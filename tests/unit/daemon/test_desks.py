@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -297,29 +296,61 @@ def test_a_core_is_left_for_everything_else(tmp_path, monkeypatch, quota, proces
     assert processes_by_cores(tmp_path / "cpu.max") == processes
 
 
-def test_it_ends_with_the_daemon_that_began_it():
+def ignores(pid, *numbers):
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn:")]
+    return all(int(line.split()[1], 16) >> (number - 1) & 1 for number in numbers)
+
+
+async def test_it_ends_with_the_daemon_that_began_it_and_not_before():
     program = f"""
         import os, subprocess, sys, time
         aligning = subprocess.Popen(
-            [sys.executable, "-c", {PROGRAM!r}, str(os.getpid()), "1.0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", {PROGRAM!r}, str(os.getpid())], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         print(aligning.pid, flush=True)
         time.sleep(600)
     """
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE) as daemon:
-        pid = int(daemon.stdout.readline())
-        os.kill(pid, 0)
+    words = (sys.executable, "-c", textwrap.dedent(program))
+    daemon = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE)
+    try:
+        pid = int(await daemon.stdout.readline())
         # Whoever ends a whole group lets the daemon finish: it is not for its processes to go first.
-        time.sleep(1.5)
+        await until(lambda: ignores(pid, signal.SIGINT, signal.SIGTERM))
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(pid, number)
-        time.sleep(0.2)
-        os.kill(pid, 0)
+        await asyncio.sleep(0.2)
+        assert PROGRAM.encode() in command_line(pid)  # of a process that has ended there are no words
+    finally:
         daemon.kill()
-    deadline_s = time.monotonic() + 30
-    while PROGRAM.encode() in command_line(pid):  # none of a process that has ended and waits for somebody to see it
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+        await daemon.wait()
+    await until(lambda: PROGRAM.encode() not in command_line(pid))
+
+
+async def test_what_is_done_to_a_process_while_it_begins_is_not_lost(desks):
+    """A second one halves its share, and the daemon may stop."""
+    first = desks.follow(brief())
+    asked = asyncio.create_task(first.unheard(1.0))
+    while not first.seat._beginning.locked():  # noqa: ASYNC110  the very next turn of the loop
+        await asyncio.sleep(0)
+    for number in range(4):
+        desks.follow(brief(f"radio-{number}"))
+    assert first.seat._share == 0.5
+    sent = []
+    first.seat._send = lambda _process, message: sent.append(message)
+    await until(lambda: len(sent) > 1)
+    assert sent[0] == Call(name="set_share", arguments=(0.5,))
+    await desks.close()
+    assert pids() == []
+    with pytest.raises(RuntimeError, match="the daemon stops"):
+        await asked
+
+
+async def test_a_stream_that_is_taken_over_while_it_is_removed_is_not_missed():
+    station = Station()
+    removing = asyncio.create_task(station.pipeline.detach("radio", 1.0, timeout_s=0.2))
+    await asyncio.sleep(0)
+    station.pipeline.forget("radio")
+    assert await removing == []
 
 
 @pytest.mark.parametrize(
