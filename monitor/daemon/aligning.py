@@ -181,13 +181,10 @@ def main() -> None:
 
 
 async def _serve(channel: _Channel) -> None:
-    catalogs = _Catalogs(channel)
-    desk = Desk(catalogs)
+    desk = Desk(_Catalogs(channel))
     given_back_s = time.monotonic()
     while True:
         call = channel.call()
-        if call.name == "changed":
-            catalogs.changed(*call.arguments)
         done = await _done(desk, call)
         if done is not None:
             channel.send(done)

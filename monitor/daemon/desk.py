@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
@@ -40,7 +40,7 @@ class Brief:
     #: Where its latest windows are kept, and how many; nowhere for what is no stream of the user's.
     kept_in: Path | None = None
     most_kept: int = 0
-    #: The daemon's stream time now.
+    #: The clock's time now: what was kept and is later was heard before the clock was set back.
     now_s: float | None = None
 
 
@@ -51,6 +51,35 @@ class Said:
     events: list[MatchEvent]
     #: Up to when the stream has been looked for; minus infinity before its first window.
     heard_until_s: float
+
+
+def begun(brief: Brief, *, stretches: StretchCache, duration_s: Callable[[str], float | None]) -> Tracker:
+    """A tracker that goes on from where the brief says."""
+    aligner = Aligner(
+        stream=brief.stream,
+        catalog=brief.catalog,
+        model_id=brief.model_id,
+        window_s=brief.window_s,
+        hop_s=brief.hop_s,
+        calibration=brief.calibration,
+        options=brief.options,
+        new_id=uuid7,
+        duration_s=duration_s,
+        pitch_ratios=brief.pitch_ratios,
+    )
+    aligner.restore([match for match, _ in brief.matches])
+    aligner.resume_sequences({match.match_id: sequence for match, sequence in brief.matches})
+    kept = None
+    if brief.kept_in is not None:
+        kept = LookBack(brief.kept_in, brief.stream, most_windows=brief.most_kept)
+    return Tracker(
+        aligner=aligner,
+        stretches=stretches,
+        dimension=brief.dimension,
+        reference_hop_s=brief.reference_hop_s,
+        kept=kept,
+        now_s=brief.now_s,
+    )
 
 
 class Ending(Enum):
@@ -69,6 +98,9 @@ class Catalogs(Protocol):
 
     def duration_s(self, catalog: str, reference_id: str) -> float | None:
         """How long the reference is; None if it is not there (any more)."""
+
+    def changed(self, catalog: str) -> None:
+        """References came or went: what is known of the catalog is to be asked anew."""
 
     async def stretch(
         self, catalog: str, reference_id: str, start_s: float, end_s: float
@@ -90,32 +122,10 @@ class Desk:
     def open(self, brief: Brief) -> None:
         """The stream is followed: its open matches go on, and what its latest windows said counts."""
         catalog = brief.catalog
-        aligner = Aligner(
-            stream=brief.stream,
-            catalog=catalog,
-            model_id=brief.model_id,
-            window_s=brief.window_s,
-            hop_s=brief.hop_s,
-            calibration=brief.calibration,
-            options=brief.options,
-            new_id=uuid7,
-            duration_s=partial(self._catalogs.duration_s, catalog),
-            pitch_ratios=brief.pitch_ratios,
-        )
-        aligner.restore([match for match, _ in brief.matches])
-        aligner.resume_sequences({match.match_id: sequence for match, sequence in brief.matches})
         if catalog not in self._stretches:
             self._stretches[catalog] = StretchCache(_Reader(self._catalogs, catalog), share=self._share)
-        kept = None
-        if brief.kept_in is not None:
-            kept = LookBack(brief.kept_in, brief.stream, most_windows=brief.most_kept)
-        self._trackers[catalog, brief.stream] = Tracker(
-            aligner=aligner,
-            stretches=self._stretches[catalog],
-            dimension=brief.dimension,
-            reference_hop_s=brief.reference_hop_s,
-            kept=kept,
-            now_s=brief.now_s,
+        self._trackers[catalog, brief.stream] = begun(
+            brief, stretches=self._stretches[catalog], duration_s=partial(self._catalogs.duration_s, catalog)
         )
 
     def set_share(self, share: float) -> None:
@@ -130,6 +140,7 @@ class Desk:
 
     def changed(self, catalog: str) -> None:
         """References came or went: what was read of the catalog may be gone."""
+        self._catalogs.changed(catalog)
         if catalog in self._stretches:
             self._stretches[catalog].clear()
 

@@ -176,6 +176,9 @@ class _Readers:
         reference = self._readers[catalog].reference(reference_id)
         return None if reference is None else reference.duration_s
 
+    def changed(self, catalog: str) -> None:
+        """The readers have seen it first."""
+
     async def stretch(
         self, catalog: str, reference_id: str, start_s: float, end_s: float
     ) -> tuple[NDArray[np.float64], Vectors]:
@@ -232,7 +235,7 @@ class _Process:
         self._numbers = itertools.count()
         self._ends_s: deque[float] = deque(maxlen=_MOST_ENDS)
         #: Why it is not begun (again).
-        self._gone: RuntimeError | None = None
+        self._gone: Exception | None = None
 
     @property
     def streams(self) -> int:
@@ -385,8 +388,9 @@ class _Process:
             code = None if process is None else process.returncode
             if len(self._ends_s) == _MOST_ENDS and now_s - self._ends_s[0] < _ENDS_S:
                 # Nobody may have waited for an answer: who asks next is told.
-                error = self._gone = RuntimeError(
-                    f"the process that aligns ended {_MOST_ENDS} times within {_ENDS_S:g} s ({code})"
+                error = self._gone = MonitorError(
+                    f"the process that aligns ended {_MOST_ENDS} times within {_ENDS_S:g} s ({code}); see what ended"
+                    " it (-9 is mostly the kernel, for want of memory), or set pipeline.align_processes to 0"
                 )
             else:
                 self._on_lost()

@@ -15,14 +15,13 @@ from monitor.audio.decode import decode_file
 from monitor.audio.ffmpeg import FfmpegProgram
 from monitor.audio.window import Spans, level_dbfs
 from monitor.catalog.search import CatalogReader
+from monitor.daemon.desk import Brief, begun
 from monitor.daemon.pipeline import SILENCE_DBFS
 from monitor.daemon.tracker import StretchCache, Tracker
 from monitor.daemon.turns import Turns
 from monitor.embed import Embedder
 from monitor.embed.spectrogram import Spectrograph
 from monitor.errors import InputError
-from monitor.match.align import Aligner
-from monitor.match.identity import uuid7
 from monitor.match.options import Options
 from monitor.match.score import Calibration
 from monitor.types import Levels, Match, MatchEvent, MatchState, Neighbour, Reference, Samples, Vectors
@@ -185,24 +184,19 @@ class Twin:
             reference = reader.references.get(reference_id)
             return None if reference is None else reference.duration_s
 
-        aligner = Aligner(
+        brief = Brief(
             stream=query,
             catalog=reader.name,
             model_id=embedder.model_id,
             window_s=embedder.window_s,
             hop_s=embedder.hop_s,
+            dimension=embedder.dimension,
+            pitch_ratios=embedder.pitch_ratios,
+            reference_hop_s=reader.catalog.hop_s,
             calibration=self._calibration,
             options=self._options,
-            new_id=uuid7,
-            duration_s=duration_s,
-            pitch_ratios=embedder.pitch_ratios,
         )
-        return Tracker(
-            aligner=aligner,
-            stretches=self._stretches,
-            dimension=embedder.dimension,
-            reference_hop_s=reader.catalog.hop_s,
-        )
+        return begun(brief, stretches=self._stretches, duration_s=duration_s)
 
 
 class _Stopwatch:

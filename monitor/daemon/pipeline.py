@@ -209,7 +209,7 @@ class Pipeline:
                 window_s=embedder.window_s,
                 hop_s=hop_s,
                 dimension=embedder.dimension,
-                pitch_ratios=tuple(embedder.pitch_ratios),
+                pitch_ratios=embedder.pitch_ratios,
                 reference_hop_s=lane.reader.catalog.hop_s,
                 calibration=lane.calibration,
                 options=options,
